@@ -1,0 +1,59 @@
+# Every target sets up what it needs: git, make and python3 (3.11 or newer, with venv) are enough.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := .tools/bin/uv
+BIN := .venv/bin
+export UV_PROJECT_ENVIRONMENT := .venv
+export UV_NO_PROGRESS := 1
+
+.PHONY: demo test check bench e2e e2e-long packages lint format clean help
+
+help: ## what there is
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | sort
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit("homeport needs Python 3.11 or newer; set PYTHON=") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.ready: $(UV) pyproject.toml uv.lock
+	$(UV) sync --quiet --frozen --compile-bytecode --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+	@touch $@
+
+demo: .venv/.ready ## the main job on embedded defaults; ARGS=--once ends by itself
+	@$(BIN)/homeport demo $(ARGS)
+
+test: .venv/.ready ## the tests that need no root
+	$(BIN)/pytest -n 2 -m "not root" $(ARGS)
+
+check: .venv/.ready ## lint, types, floors, lock file
+	$(UV) lock --check --quiet
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.ready ## put the code into form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# What the e2e tests need and Debian has: program:package. RUNLEVEL=1: an sshd that is installed is not started.
+NEEDED := sshd:openssh-server git-lfs:git-lfs
+
+packages:
+	@missing=$$(for each in $(NEEDED); do \
+	  PATH="$$PATH:/usr/sbin" command -v "$${each%%:*}" >/dev/null || printf ' %s' "$${each#*:}"; done); \
+	if [ -n "$$missing" ]; then echo "installing$$missing"; apt-get -qq update && \
+	  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null; fi
+
+e2e: .venv/.ready packages ## the tests that need root: power cuts on a real ext4, real ssh hosts, Git LFS
+	$(BIN)/pytest -m root $(ARGS)
+
+e2e-long: .venv/.ready packages ## the same with the long counts
+	POWER_CUT_STRIDE=1 $(BIN)/pytest -m root -s $(ARGS)
+
+bench: .venv/.ready ## measurements beside their peers
+	$(BIN)/python -m bench $(ARGS)
+
+clean: ## what the targets made
+	rm -rf .venv .tools dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,83 @@
+"""What follows from a configuration: each service's site with its adapters, who may call, what signs a delivery.
+
+`app` makes it at the start and again at a reload. Nothing here runs or holds state.
+"""
+
+import os
+from datetime import UTC, tzinfo
+from pathlib import Path
+
+from agent.adapters.builder import ShellBuilder
+from agent.adapters.probes import Surroundings, probes_of
+from agent.adapters.releases import ReleaseDirectory
+from agent.adapters.runtimes import RUNTIMES
+from agent.adapters.source import GitSource
+from agent.core import settings as options
+from agent.core.access import Key
+from agent.core.fingerprint import fingerprint
+from agent.core.freeze import freeze_of
+from agent.core.ports import Clock
+from agent.core.settings import Settings
+from agent.services.site import Site
+from agent.system import zones
+from agent.system.secrets import Secrets
+
+
+def tag_of(block: options.Options) -> str:
+    """The `kind` of a block of the configuration: the key of the registries."""
+    return str(block.__struct_config__.tag)
+
+
+def site_of(
+    name: str,
+    service: options.Service,
+    state_dir: Path,
+    secrets: Secrets,
+    clock: Clock,
+    zone: tzinfo = UTC,
+) -> Site:
+    """One service with its adapters, as the configuration chooses them. `zone` is that of `deploy.freeze`."""
+    directory, redact = Path(service.directory), secrets.redact
+    surroundings = Surroundings(
+        service=name, directory=directory, environment=service.runtime.environment, clock=clock,
+        secret=secrets.get, redact=redact,
+    )  # fmt: skip
+    probes, probes_at_rest = probes_of(service.health.probes, surroundings)
+    return Site(
+        name=name,
+        settings=service,
+        config_hash=fingerprint(service),
+        source=GitSource(service.source, directory, secrets),
+        releases=ReleaseDirectory(directory, service.deploy.shared, name),
+        builder=ShellBuilder(name, service.deploy, service.runtime.environment, redact),
+        runtime=RUNTIMES[tag_of(service.runtime)](
+            service.runtime, service=name, state=state_dir / "run" / name, redact=redact
+        ),
+        probes=probes,
+        probes_at_rest=probes_at_rest,
+        freeze=freeze_of(service.deploy, zone),
+    )
+
+
+def zone_of(settings: Settings) -> tzinfo:
+    """The zone of `deploy.freeze`. Raises UnknownZone if the database lost it since the configuration was checked."""
+    frozen = any(service.deploy.freeze for service in settings.services.values())
+    return zones.load(settings.timezone, os.environ) if frozen else UTC
+
+
+def webhook_secrets_of(settings: Settings, secrets: Secrets) -> tuple[bytes, ...]:
+    """What deliveries may be signed with."""
+    return tuple(secrets.get(reference) for reference in settings.github.webhook_secrets)
+
+
+def keys_of(settings: Settings, secrets: Secrets) -> tuple[Key, ...]:
+    """Who may use the API over TCP."""
+    return tuple(
+        Key(token.name, secrets.get(token.secret), frozenset(token.scopes))
+        for token in settings.access.tokens
+    )
+
+
+def hashes_of(settings: Settings) -> dict[str, str]:
+    """Each service's fingerprint."""
+    return {name: fingerprint(service) for name, service in settings.services.items()}

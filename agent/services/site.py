@@ -1,0 +1,38 @@
+"""One service with the tools that its deployments need; `app` makes one for each configured service."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agent.core.freeze import NEVER, Freeze
+from agent.core.model import Launch, Release
+from agent.core.ports import Builder, Probe, Releases, Runtime, Source
+from agent.core.settings import Service
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Values of `core.ports` for one service."""
+
+    name: str
+    settings: Service
+    config_hash: str
+    source: Source
+    releases: Releases
+    builder: Builder
+    runtime: Runtime
+    probes: Sequence[Probe]
+    """What is asked while a new version proves itself."""
+    probes_at_rest: Sequence[Probe]
+    """What the monitor asks afterwards."""
+    freeze: Freeze = NEVER
+    """When nothing is deployed by itself."""
+
+    def launch(self, release: Release) -> Launch:
+        """What the runtime starts for a release."""
+        return Launch(
+            service=self.name,
+            release=release.name,
+            revision=release.revision,
+            directory=os.path.realpath(self.releases.path(release.name)),
+        )

@@ -1,0 +1,37 @@
+"""Keeps the long-running services running: one that fails is told about and started again, with a pause.
+
+Everything that such a service decided stands in the store, so that starting it again is the same as starting
+after a power cut. This is one of the few places that catch every exception.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from agent.core.errors import Unavailable
+from agent.core.ports import Clock
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 60.0
+GOOD_RUN = 300.0
+"""After so many seconds without a failure the pause begins small again."""
+
+
+async def supervise(name: str, run: Callable[[], Awaitable[None]], clock: Clock) -> None:
+    """Runs `run()` until it returns or is cancelled."""
+    pause = FIRST_PAUSE
+    while True:
+        started = clock.monotonic()
+        try:
+            await run()
+        except Unavailable as problem:
+            log.error("%s cannot work: %s; it is started again in %g s", name, problem, pause)
+        except Exception:
+            log.exception("%s failed; it is started again in %g s", name, pause)
+        else:
+            return
+        if clock.monotonic() - started > GOOD_RUN:
+            pause = FIRST_PAUSE
+        await clock.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE)

@@ -1,0 +1,127 @@
+"""Writing so that a power cut finds the old or the new, never a half.
+
+The rules (measured on ext4): a file is written aside, fsynced, renamed, and its directory fsynced; a tree
+is followed by one `syncfs`, because nothing that made it (git, a build) fsyncs. An fsync that failed is never
+tried again: the kernel has dropped the pages (fsyncgate), so what was written counts as lost.
+All functions block: call them through `threads.in_thread`.
+"""
+
+import ctypes
+import errno
+import os
+import secrets
+import shutil
+import stat
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from agent.core.errors import StepFailed
+
+
+@dataclass(frozen=True)
+class Free:
+    """What an unprivileged user may still write. `inodes` is None where the file system counts none."""
+
+    bytes: int
+    inodes: int | None
+
+
+def free(path: Path) -> Free:
+    """Free space on the file system that holds `path`."""
+    figures = os.statvfs(path)
+    return Free(figures.f_bavail * figures.f_frsize, figures.f_favail if figures.f_files else None)
+
+
+def stamp(path: Path) -> tuple[int, ...] | None:
+    """Another value whenever the file was written or replaced; None where there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def fsync_directory(path: Path) -> None:
+    """Makes the names in a directory durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def syncfs(path: Path) -> None:
+    """Writes out everything of the file system that holds `path` (Python has no os.syncfs)."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _libc().syncfs(handle) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Puts `data` at `path`, durable when it returns; a reader sees the old file or the new one."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    fsync_directory(path.parent)
+
+
+def link_atomic(target: str, link: Path) -> None:
+    """Makes the symlink `link` name `target`, durable when it returns; readers never see it missing."""
+    aside = link.with_name(f".{link.name}.{secrets.token_hex(4)}.partial")
+    aside.symlink_to(target)
+    try:
+        aside.replace(link)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    fsync_directory(link.parent)
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a directory, a file or a link, also where a build took the write permission away."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    try:
+        shutil.rmtree(path)
+    except PermissionError:
+        _unlock(path)
+        shutil.rmtree(path)
+
+
+def _unlock(path: Path) -> None:
+    """Gives the owner every right on every directory of a tree, from the top down."""
+    ahead = [path]
+    while ahead:
+        place = ahead.pop()
+        place.chmod(place.stat().st_mode | stat.S_IRWXU)
+        with os.scandir(place) as entries:
+            ahead += [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+def translate(error: OSError, what: str) -> StepFailed:
+    """A system error as what a person must know. `what` names the file or the act."""
+    text = f"{what}: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StepFailed("disk-full", text)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return StepFailed("not-writable", text)
+    return StepFailed("disk-failed", text)

@@ -1,0 +1,37 @@
+"""What every test may use."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from agent.store.database import Database
+from tests.fakes import FakeClock
+from tests.meta.requirements import summary
+
+pytest.register_assert_rewrite("tests.world", "tests.crash.sweep")
+
+# Nothing fails by the clock of a busy machine; pytest-timeout ends what hangs.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line about what is proven and what is open."""
+    terminalreporter.write_line(summary())
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that jumps."""
+    return FakeClock()
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    """A real, empty state.db."""
+    opened = Database(tmp_path / "state.db")
+    await opened.open()
+    yield opened
+    await opened.close()

@@ -1,0 +1,154 @@
+"""Which backups may go: the rules of `backup.keep`."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.core.model import Backup
+from agent.core.retention import outdated
+from agent.core.settings import DAY, Keep, Seconds
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+STATES = ("ok", "partial", "bad", "unverified")
+
+
+def a_backup(identity: str, at: datetime, state: str = "ok") -> Backup:
+    return Backup(id=identity, service="scraper", at=at, state=state, bytes=1, stored_bytes=1)
+
+
+def daily(count: int, state: str = "ok") -> list[Backup]:
+    """One a day, the newest an hour ago: b0, b1 ..."""
+    return [a_backup(f"b{n}", NOW - timedelta(days=n, hours=1), state) for n in range(count)]
+
+
+def gone(
+    backups: Sequence[Backup], keep: Keep, protected: Sequence[str] = (), now: datetime = NOW
+) -> set[str]:
+    found = outdated(backups, now, keep, protected)
+    assert found is not None
+    return {backup.id for backup in found}
+
+
+def only(**rules: int) -> Keep:
+    """A policy with nothing but these rules."""
+    return Keep(**({"last": 1, "daily": 0, "weekly": 0, "monthly": 0} | rules))  # type: ignore[arg-type]
+
+
+def test_the_default_keeps_the_last_five_a_week_of_days_and_four_weeks() -> None:
+    kept = {f"b{n}" for n in range(60)} - gone(daily(60), Keep())
+    assert {f"b{n}" for n in range(7)} <= kept
+    assert len(kept) == 10  # the current week and one more lie within the seven days
+    assert all(int(name[1:]) <= 30 for name in kept)
+
+
+def test_several_a_day_leave_the_newest_of_each_day_in_utc() -> None:
+    hours = [a_backup(f"h{n}", NOW - timedelta(hours=n)) for n in range(30)]
+    assert {f"h{n}" for n in range(30)} - gone(hours, only(daily=2)) == {"h0", "h13"}
+    late = [
+        a_backup("a", datetime(2026, 11, 21, 23, 59, tzinfo=UTC)),
+        a_backup("b", datetime(2026, 11, 22, 0, 1, tzinfo=UTC)),
+    ]
+    assert gone(late, only(daily=2)) == set()
+
+
+def test_months_are_kept_as_long_as_max_age_lets_them() -> None:
+    backups = daily(400)
+    keep = Keep(last=1, daily=0, weekly=0, monthly=6, max_age=Seconds(200 * DAY))
+    assert len(backups) - len(gone(backups, keep)) == 6
+    assert len(backups) - len(gone(backups, Keep(last=1, daily=0, weekly=0, monthly=6))) <= 2
+
+
+def test_what_is_old_goes_but_never_the_last_ones() -> None:
+    ancient = [a_backup(f"b{n}", NOW - timedelta(days=1000 + n)) for n in range(9)]
+    assert gone(ancient[:7], Keep()) == set(), "days and weeks keep them: ages count from the newest"
+    assert gone(ancient, Keep(daily=0, weekly=0)) == {"b5", "b6", "b7", "b8"}
+
+
+def test_what_is_not_good_stays_until_there_are_enough_good_ones() -> None:
+    """R-BK-10: partial and bad ones do not count."""
+    mixed = [*daily(4), *(a_backup(f"x{n}", NOW - timedelta(days=10 + n), "bad") for n in range(3))]
+    assert gone(mixed, only(last=5)) == set()
+    assert gone(mixed, only(last=4)) == {"x0", "x1", "x2"}
+    fresh_but_bad = [a_backup("x", NOW - timedelta(minutes=1), "partial"), *daily(9)]
+    assert gone(fresh_but_bad, only(last=2)) == {f"b{n}" for n in range(2, 9)}
+
+
+def test_what_was_adopted_keeps_its_days_and_weeks() -> None:
+    """After a lost state.db all are unverified: the first five good ones must not cost the history."""
+    adopted = [a_backup(f"u{n}", NOW - timedelta(days=10 + n), "unverified") for n in range(20)]
+    kept = {f"u{n}" for n in range(20)} - gone([*daily(5), *adopted], Keep(max_age=Seconds(60 * DAY)))
+    assert {"u0", "u1"} <= kept
+    assert gone(adopted, Keep()) == set(), "no good one at all: nothing goes"
+
+
+def test_a_clock_that_is_behind_the_newest_backup_removes_nothing() -> None:
+    """R-PL-7."""
+    backups = daily(60)
+    for years in (1, 10, 50):
+        assert outdated(backups, NOW - timedelta(days=365 * years), Keep(), ()) is None
+    assert outdated(backups, NOW - timedelta(hours=2), Keep(), ()) is None
+    assert outdated([], NOW, Keep(), ()) == []
+
+
+def test_a_backup_made_while_the_clock_was_years_ahead_does_not_make_the_others_old() -> None:
+    """R-PL-7: ages count from before the jump, until `last` backups stand on its other side."""
+    history = daily(28)
+    ahead = a_backup("jump", NOW + timedelta(days=3650))
+    before = gone(history, Keep())
+    after = gone([*history, ahead], Keep(), now=NOW + timedelta(days=3651))
+    assert len(after - before) <= 3, "it takes one place of each rule, no more"
+    many = [a_backup(f"j{n}", NOW + timedelta(days=3650, hours=n)) for n in range(7)]
+    assert gone([*history, *many], Keep(), now=NOW + timedelta(days=3651)) >= {f"b{n}" for n in range(8, 28)}
+
+
+backups = st.lists(st.tuples(st.integers(0, 400 * 24), st.sampled_from(STATES)), max_size=40).map(
+    lambda made: [
+        a_backup(f"b{n}", NOW - timedelta(hours=hours), state) for n, (hours, state) in enumerate(made)
+    ]
+)
+policies = st.builds(
+    Keep,
+    last=st.integers(1, 8), daily=st.integers(0, 9), weekly=st.integers(0, 6), monthly=st.integers(0, 4),
+    max_age=st.integers(1, 500).map(lambda days: Seconds(days * DAY)),
+)  # fmt: skip
+protections = st.lists(st.integers(0, 40).map(lambda n: f"b{n}"), max_size=4)
+
+
+@settings(deadline=None)
+@given(backups, policies, protections)
+def test_what_must_stay_stays(made: list[Backup], keep: Keep, protected: list[str]) -> None:
+    """R-BK-10: the newest good one, what is protected, and at least `last` good ones or all that there are."""
+    lost = gone(made, keep, protected)
+    good = sorted(
+        (item for item in made if item.state == "ok"), key=lambda item: (item.at, item.id), reverse=True
+    )
+    left = [item for item in good if item.id not in lost]
+    assert left[:1] == good[:1]
+    assert left[: keep.last] == good[: keep.last]
+    assert not lost & set(protected)
+
+
+@settings(deadline=None)
+@given(backups, policies, protections, st.integers(-3650, 3650))
+def test_a_clock_that_jumps_removes_nothing_more(
+    made: list[Backup], keep: Keep, protected: list[str], days: int
+) -> None:
+    """R-BK-10, R-PL-7: ten years in either direction."""
+    jumped = outdated(made, NOW + timedelta(days=days), keep, protected)
+    assert {item.id for item in jumped or ()} <= gone(made, keep, protected)
+
+
+@settings(deadline=None)
+@given(backups, policies, protections)
+def test_a_second_run_finds_nothing(made: list[Backup], keep: Keep, protected: list[str]) -> None:
+    lost = gone(made, keep, protected)
+    left = [item for item in made if item.id not in lost]
+    assert gone(left, keep, protected) == set()
+
+
+@settings(deadline=None)
+@given(backups, policies)
+def test_the_order_of_the_list_means_nothing(made: list[Backup], keep: Keep) -> None:
+    assert gone(made, keep) == gone(made[::-1], keep)

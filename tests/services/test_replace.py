@@ -1,0 +1,85 @@
+"""The switch itself: once begun it is finished, and what already runs is left alone."""
+
+import asyncio
+import logging
+
+import pytest
+
+from agent.core.errors import StepFailed
+from agent.core.model import Release
+from agent.services.replace import finish, replace
+from tests.services.workshop import SERVICE, Workshop
+
+
+async def releases(shop: Workshop) -> tuple[Release, Release]:
+    """An older one, and the one that runs."""
+    made = [await shop.deploy(), await shop.deploy()]
+    old, new = (
+        Release(name=item.release or "", service=SERVICE, revision=item.revision or "") for item in made
+    )
+    return old, new
+
+
+async def test_the_link_is_set_before_the_old_process_ends(shop: Workshop) -> None:
+    """R-PL-6: whoever starts the service by itself in between starts the new one."""
+    old, _ = await releases(shop)
+    shop.wire.forget()
+    running = await replace(shop.site, old)
+    assert running.release == old.name == await shop.releases.current()
+    acts = [name.split("/")[1] for name in shop.wire.passed]
+    assert acts == [
+        "releases.current", "releases.point", "runtime.look", "runtime.stop", "runtime.start",
+    ]  # fmt: skip
+
+
+async def test_what_already_runs_is_left_alone(shop: Workshop) -> None:
+    _, new = await releases(shop)
+    before, acts = shop.runtime.running, list(shop.runtime.acts)
+    assert await replace(shop.site, new) == before
+    assert shop.runtime.acts == acts
+
+
+async def test_a_link_that_leads_elsewhere_is_put_right_without_touching_the_process(shop: Workshop) -> None:
+    """A cut between the link and the process, and then the way back."""
+    old, new = await releases(shop)
+    await shop.releases.point(old.name)
+    acts = list(shop.runtime.acts)
+    await replace(shop.site, new)
+    assert await shop.releases.current() == new.name
+    assert shop.runtime.acts == acts
+
+
+@pytest.mark.parametrize("cancels", [1, 2, 5])
+async def test_it_is_finished_however_often_it_is_cancelled(shop: Workshop, cancels: int) -> None:
+    """R-SD-7."""
+    old, _ = await releases(shop)
+    task = asyncio.create_task(replace(shop.site, old))
+    for _ in range(cancels):
+        for _ in range(3):
+            await asyncio.sleep(0)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert shop.runtime.running is not None
+    assert shop.runtime.running.release == old.name
+
+
+async def test_a_failure_reaches_the_caller(shop: Workshop) -> None:
+    old, _ = await releases(shop)
+    shop.wire.forget()
+    shop.wire.raises("idle/runtime.start/1", "before", lambda: StepFailed("runtime-failed", "no"))
+    with pytest.raises(StepFailed, match="no"):
+        await replace(shop.site, old)
+
+
+async def test_a_failure_while_it_was_cancelled_is_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        await asyncio.sleep(0.01)
+        raise StepFailed("runtime-failed", "it does not start")
+
+    task = asyncio.create_task(finish(work()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with caplog.at_level(logging.WARNING), pytest.raises(asyncio.CancelledError):
+        await task
+    assert "it does not start" in caplog.text

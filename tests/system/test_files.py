@@ -1,0 +1,140 @@
+"""Files: the old or the new, never a half; and trees that somebody has locked."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from agent.core.model import Fault
+from agent.system import files
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_file_is_replaced_whole_with_its_mode(tmp_path: Path) -> None:
+    files.write_atomic(tmp_path / "x", b"one")
+    files.write_atomic(tmp_path / "x", b"two", mode=0o640)
+    assert (tmp_path / "x").read_bytes() == b"two"
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o640 & ~current_umask()
+    assert names(tmp_path) == ["x"]
+
+
+def current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_scrap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F22: an fsync that fails counts as lost and is not tried again"""
+    files.write_atomic(tmp_path / "x", b"one")
+    tries = []
+
+    def full(handle: int) -> None:
+        tries.append(handle)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_atomic(tmp_path / "x", b"two")
+    assert (tmp_path / "x").read_bytes() == b"one"
+    assert names(tmp_path) == ["x"]
+    assert len(tries) == 1
+
+
+def test_the_content_is_on_the_device_before_the_name_and_the_name_before_the_return(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """M2, R-PL-1"""
+    acts: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def watched_fsync(handle: int) -> None:
+        acts.append("directory" if Path(f"/proc/self/fd/{handle}").is_dir() else "file")
+        fsync(handle)
+
+    def watched_replace(path: Path, target: Path) -> Path:
+        acts.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(Path, "replace", watched_replace)
+    files.write_atomic(tmp_path / "x", b"one")
+    files.link_atomic("x", tmp_path / "link")
+    assert acts == ["file", "rename", "directory", "rename", "directory"]
+
+
+def test_a_link_is_replaced_and_a_directory_is_not(tmp_path: Path) -> None:
+    files.link_atomic("one", tmp_path / "link")
+    files.link_atomic("two", tmp_path / "link")
+    assert str((tmp_path / "link").readlink()) == "two"
+    (tmp_path / "real").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        files.link_atomic("one", tmp_path / "real")
+    assert names(tmp_path) == ["link", "real"]
+
+
+def test_a_locked_tree_is_removed_and_what_its_links_name_is_not(tmp_path: Path) -> None:
+    deep = tmp_path / "tree/a/b/c"
+    deep.mkdir(parents=True)
+    (deep / "file").write_text("")
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/file").write_text("")
+    (deep / "link").symlink_to(tmp_path / "precious")
+    for place in (deep, deep.parent, deep.parent.parent):
+        place.chmod(0)
+    files.remove_tree(tmp_path / "tree")
+    files.remove_tree(tmp_path / "tree")
+    assert names(tmp_path) == ["precious"]
+    assert names(tmp_path / "precious") == ["file"]
+
+
+def test_files_links_and_pipes_are_removed_too(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to("directory")
+    (tmp_path / "dangling").symlink_to("nothing")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("file", "link", "dangling", "pipe"):
+        files.remove_tree(tmp_path / name)
+    assert names(tmp_path) == ["directory"]
+
+
+def test_syncing_works_and_tells_errors(tmp_path: Path) -> None:
+    files.syncfs(tmp_path)
+    files.fsync_directory(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        files.syncfs(tmp_path / "nothing")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError):
+        files.fsync_directory(tmp_path / "file")
+
+
+def test_free_space_is_what_the_system_says(tmp_path: Path) -> None:
+    free = files.free(tmp_path)
+    figures = os.statvfs(tmp_path)
+    assert abs(free.bytes - figures.f_bavail * figures.f_frsize) < 1 << 30
+    assert free.inodes is None or free.inodes > 0
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.ENOSPC, "disk-full"),
+        (errno.EDQUOT, "disk-full"),
+        (errno.EACCES, "not-writable"),
+        (errno.EPERM, "not-writable"),
+        (errno.EIO, "disk-failed"),
+        (errno.EROFS, "disk-failed"),
+    ],
+)
+def test_a_system_error_becomes_a_code_of_the_worlds(number: int, code: str) -> None:
+    """R-RB-6"""
+    failure = files.translate(OSError(number, os.strerror(number)), "the thing")
+    assert (failure.code, failure.fault) == (code, Fault.WORLD)
+    assert failure.message == f"the thing: {os.strerror(number)}"
