@@ -167,9 +167,9 @@ def value(database: Path, query: str, *, seconds: float, stopped: Stopped = neve
         try:
             return _ask(real, query, over)
         except (sqlite3.Error, sqlite3.Warning) as error:
-            code = _code(error) & 0xFF
-            attempts += code not in _LOCKED
-            if over() or attempts == _ATTEMPTS or code not in _PASSING:
+            code = _code(error)
+            attempts += not _locked(code)
+            if over() or attempts == _ATTEMPTS or code & 0xFF not in _PASSING:
                 raise Unanswered(_reason(code, error, seconds)) from error
         time.sleep(_PATIENCE / 2)
 
@@ -177,8 +177,9 @@ def value(database: Path, query: str, *, seconds: float, stopped: Stopped = neve
 _SHARED, _AT_REST, _LOCKING = "readonly_shm=1", "immutable=1", "nolock=0"
 _LONGEST = 65536
 _READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
-_PASSING = {*_LOCKED, *_DAMAGED, sqlite3.SQLITE_CANTOPEN}
-"""What may be over in a moment: a lock, or that a service just opens or closes its database."""
+_PASSING = {*_LOCKED, *_DAMAGED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
+"""What may be over in a moment: a lock, or that a service just opens or closes its database. (READONLY: a journal
+that was about to be removed looks like one that a crash left.)"""
 _ATTEMPTS = 3
 
 
@@ -231,12 +232,17 @@ def _ask(database: Path, query: str, over: Stopped) -> object:
     return row[0] if row else None
 
 
+def _locked(code: int) -> bool:
+    """Whether somebody who lives keeps the database: also one who opens it and has not built its index yet."""
+    return code & 0xFF in _LOCKED or code == sqlite3.SQLITE_READONLY_RECOVERY
+
+
 def _reason(code: int, error: Exception, seconds: float) -> str:
-    if code == sqlite3.SQLITE_INTERRUPT:
+    if code & 0xFF == sqlite3.SQLITE_INTERRUPT:
         return f"the query took longer than {seconds:g} s"
-    if code in _LOCKED:
+    if _locked(code):
         return f"the database stayed locked for {seconds:g} s"
-    if code == sqlite3.SQLITE_READONLY:
+    if code & 0xFF == sqlite3.SQLITE_READONLY:
         return "a crash left it in the middle of a write: its service has to open it first"
     return clean(str(error))
 

@@ -139,6 +139,34 @@ def test_many_answers_while_a_service_opens_writes_and_closes(path: Path) -> Non
     assert answers == sorted(answers)
 
 
+OPENING = """
+import fcntl, sys
+open(sys.argv[1] + "-wal", "ab").close()
+index = open(sys.argv[1] + "-shm", "wb+")
+index.truncate(32768)
+fcntl.lockf(index, fcntl.LOCK_SH, 1, 128)
+print("here", flush=True)
+sys.stdin.read()
+"""
+"""A service that is halfway through opening a WAL database: its index is there and held, and empty
+(sqlite.org/walformat.html, the DMS lock)."""
+
+
+def test_a_service_that_takes_long_to_open_its_database_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as service:
+        service.executescript("PRAGMA journal_mode=wal; CREATE TABLE t (x); INSERT INTO t VALUES (5)")
+    with subprocess.Popen(
+        [sys.executable, "-S", "-E", "-c", OPENING, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as opening:
+        assert opening.stdin and opening.stdout
+        opening.stdout.readline()
+        with pytest.raises(sqlite.Unanswered, match=r"the database stayed locked for 0\.3 s"):
+            ask(path, seconds=0.3)
+        threading.Timer(0.3, opening.stdin.close).start()
+        assert sqlite.value(path, QUERY, seconds=10) == 5
+
+
 # --- what cannot be answered
 
 
