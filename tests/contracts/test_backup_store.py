@@ -473,7 +473,7 @@ async def test_a_backup_that_waits_for_a_locked_database_is_cancelled_at_once(
         begun = time.monotonic()
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert time.monotonic() - begun < 5  # 0.2 s on an idle machine
+    assert time.monotonic() - begun < 10  # 0.2 s on an idle machine
     assert not [path for path in files_of(root) if path.name not in ("lock", "format")]
 
 
@@ -498,7 +498,7 @@ async def test_a_backup_whose_database_is_being_checked_is_cancelled_at_once(
     begun = time.monotonic()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - begun < 5  # 0.2 s on an idle machine
+    assert time.monotonic() - begun < 10  # 0.2 s on an idle machine
     assert not [path for path in files_of(root) if path.name not in ("lock", "format")]
 
 
@@ -512,7 +512,7 @@ async def test_a_verification_is_cancelled_in_the_middle_of_a_file(store: Backup
     begun = time.monotonic()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - begun < 5  # 0.2 s on an idle machine
+    assert time.monotonic() - begun < 10  # 0.2 s on an idle machine
 
 
 async def test_more_packs_than_a_process_may_open_files_are_no_obstacle(

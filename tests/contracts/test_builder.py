@@ -246,7 +246,7 @@ async def test_one_deadline_is_over_all_commands_and_ends_the_whole_family(relea
     begun = time.monotonic()
     builder = make("echo one; sleep 0.3", "sleep 60 & echo $! > child; sleep 60", "touch never", timeout=0.8)
     failure = await fails("build-timeout", builder, release)
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < 30
     assert failure.output.startswith("$ echo one; sleep 0.3\none\n$ sleep 60 &")
     assert failure.fault is Fault.COMMIT
     assert await is_gone(int(read(release / "child")))

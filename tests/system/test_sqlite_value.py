@@ -177,7 +177,7 @@ def test_a_database_that_is_locked_is_waited_for_and_then_told(tmp_path: Path) -
         began = time.monotonic()
         with pytest.raises(sqlite.Unanswered, match=r"the database stayed locked for 0\.3 s"):
             ask(path, seconds=0.3)
-        assert 0.25 < time.monotonic() - began < 3
+        assert 0.25 < time.monotonic() - began < 20
     assert ask(path) == 1
 
 
@@ -278,14 +278,14 @@ def test_a_query_without_end_is_ended(path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(sqlite.Unanswered, match=r"the query took longer than 0\.2 s"):
         ask(path, ENDLESS, seconds=0.2)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20
 
 
 def test_told_to_stop_it_stops(path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(sqlite.Unanswered):
         sqlite.value(path, ENDLESS, seconds=60, stopped=lambda: time.monotonic() - began > 0.1)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20
 
 
 def test_a_copy_that_is_under_way_keeps_its_lock(tmp_path: Path) -> None:
