@@ -35,7 +35,7 @@ while True:
 
 def a_worker(make_home: Callable[..., Home], **probe: Any) -> Home:
     """A home whose service is the worker, asked by this probe."""
-    health = {"every": "50ms", "timeout": "3s", "successes": 2, "soak": "300ms", "probes": [probe]}
+    health = {"every": "50ms", "timeout": "6s", "successes": 2, "soak": "300ms", "probes": [probe]}
     runtime = {"kind": "process", "command": [sys.executable, "-S", "-E", "worker.py"]}
     home = make_home(runtime=runtime, health=health)
     home.remotes["app"].write("worker.py", WORKER)

@@ -107,7 +107,7 @@ def test_a_target_that_does_not_come_up_is_broken_and_a_fix_still_goes_live(
 ) -> None:
     """R-RB-5, F68."""
     home = make_home()
-    home.settings["services"]["app"]["health"] |= {"timeout": "1s"}
+    home.settings["services"]["app"]["health"] |= {"timeout": "4s"}
     home.save()
     home.start()
     one = home.deploy("one")
@@ -129,7 +129,7 @@ def test_a_target_that_does_not_come_up_is_broken_and_a_fix_still_goes_live(
 def test_a_rollback_that_fails_after_a_bad_push_is_broken(make_home: Callable[..., Home]) -> None:
     """R-RB-5, F68: not rolled back again; what is left there is asked on."""
     home = make_home()
-    home.settings["services"]["app"]["health"] |= {"timeout": "1s"}
+    home.settings["services"]["app"]["health"] |= {"timeout": "4s"}
     home.save()
     home.start()
     one = home.deploy("one")

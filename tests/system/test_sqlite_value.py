@@ -159,7 +159,8 @@ def test_a_service_that_takes_long_to_open_its_database_is_waited_for(tmp_path: 
     with subprocess.Popen(
         [sys.executable, "-S", "-E", "-c", OPENING, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as opening:
-        assert opening.stdin and opening.stdout
+        assert opening.stdin
+        assert opening.stdout
         opening.stdout.readline()
         with pytest.raises(sqlite.Unanswered, match=r"the database stayed locked for 0\.3 s"):
             ask(path, seconds=0.3)
