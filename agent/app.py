@@ -37,6 +37,7 @@ from agent.services.progress import Progress
 from agent.services.pruning import Pruning
 from agent.services.reloading import Reloading
 from agent.services.restore import Restores
+from agent.services.room import Room
 from agent.services.roster import Crew, Derived, Roster
 from agent.services.site import Site
 from agent.services.supervise import supervise
@@ -50,6 +51,7 @@ from agent.store.restores import RestoreRows
 from agent.store.rollbacks import Rollbacks
 from agent.store.services import ServiceRows
 from agent.system import files
+from agent.system.ballast import Ballast
 from agent.system.clock import SystemClock
 from agent.system.host import Host
 from agent.system.secrets import Secrets
@@ -72,7 +74,8 @@ class Agent:
         self._secrets = secrets
         self.clock = SystemClock()
         self._state_dir = state_dir = Path(settings.state_dir)
-        self.database = Database(state_dir / "state.db")
+        self.ballast = Ballast(state_dir / "ballast")
+        self.database = Database(state_dir / "state.db", reserve=self.ballast)
         self.journal = Journal(self.database, self.clock)
         self.services = ServiceRows(self.database, self.clock)
         self.rollbacks = Rollbacks(self.database, self.clock)
@@ -86,9 +89,13 @@ class Agent:
         zone = zone_of(settings)
         for name, service in settings.services.items():
             self.roster.assign(self._make_crew(name, service, zone))
+        self.room = Room(
+            self.database, self.events, self.clock, why=lambda: self.ballast.why,
+            restore=lambda: in_thread(self.ballast.restore), wake=self._wake_all,
+        )  # fmt: skip
         self.monitor = Monitor(
             self.sites, self.services, self.events, self.roster.busy,
-            settings.monitor.every, self.clock,
+            settings.monitor.every, self.clock, beside=self.room.look,
         )  # fmt: skip
         self.reloading = self._make_reloading(load, file)
         self._started_under = {name: service.runtime for name, service in settings.services.items()}
@@ -119,7 +126,7 @@ class Agent:
         )
 
     def _make_crew(self, name: str, service: options.Service, zone: tzinfo) -> Crew:
-        site = site_of(name, service, self._state_dir, self._secrets, self.clock, zone)
+        site = site_of(name, service, self._state_dir, self._secrets, self.clock, zone, self._ensure_room)
         self.pollers.pop(name, None)
         beside: dict[str, Callable[[], Awaitable[None]]] = {}
         if service.source.poll:
@@ -134,8 +141,15 @@ class Agent:
         return Lane(
             site, deployer, self.journal, self.services, self.rollbacks, self.locks[site.name], self.clock,
             self._ended, settle=partial(self.restores.recover, site.name),
-            tidy=partial(self.pruning.tidy, site.name),
+            tidy=partial(self.pruning.tidy, site.name), short=lambda: self.database.short,
         )  # fmt: skip
+
+    async def _ensure_room(self) -> None:
+        await in_thread(self.ballast.ensure)
+
+    def _wake_all(self) -> None:
+        for name in self._settings.services:
+            self.roster.wake(name)
 
     def _make_reloading(self, load: Load, file: Path) -> Reloading[tuple[Settings, Secrets]]:
         return Reloading(
@@ -171,7 +185,7 @@ class Agent:
             host=Host(state_dir).figures,
             polled=lambda name: self.pollers[name].last if name in self.pollers else None,
             frozen_until=lambda name: self.sites[name].freeze.until(self.clock.now()),
-            trouble=lambda: self.database.trouble,
+            trouble=self.room.trouble,
             config=self.reloading.status,
             reload=self.reloading.reload,
         )
@@ -183,6 +197,7 @@ class Agent:
 
     async def run(self, ready: Callable[[], None], stop: asyncio.Event) -> None:
         """Works until `stop` is set. Raises Unavailable before `ready` if it cannot begin."""
+        await in_thread(self.ballast.restore)
         await self.database.open()
         try:
             await self.backups.adopt()

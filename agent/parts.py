@@ -18,7 +18,7 @@ from agent.core.fingerprint import fingerprint
 from agent.core.freeze import freeze_of
 from agent.core.ports import Clock
 from agent.core.settings import Settings
-from agent.services.site import Site
+from agent.services.site import Room, Site, no_room
 from agent.system import zones
 from agent.system.secrets import Secrets
 
@@ -35,8 +35,10 @@ def site_of(
     secrets: Secrets,
     clock: Clock,
     zone: tzinfo = UTC,
+    room: Room = no_room,
 ) -> Site:
-    """One service with its adapters, as the configuration chooses them. `zone` is that of `deploy.freeze`."""
+    """One service with its adapters, as the configuration chooses them. `zone` is that of `deploy.freeze`; `room` see
+    `Site`."""
     directory, redact = Path(service.directory), secrets.redact
     surroundings = Surroundings(
         service=name, directory=directory, environment=service.runtime.environment, clock=clock,
@@ -56,6 +58,7 @@ def site_of(
         probes=probes,
         probes_at_rest=probes_at_rest,
         freeze=freeze_of(service.deploy, zone),
+        room=room,
     )
 
 

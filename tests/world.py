@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sqlite3
@@ -384,6 +385,7 @@ class Home:
         for session in self.sessions():
             with suppress(ProcessLookupError):
                 os.killpg(session, signal.SIGKILL)
+        shutil.rmtree(self.state / "ballast", ignore_errors=True)  # pytest keeps directories for a while
 
     def sessions(self) -> set[int]:
         """Sessions of living processes whose directory lies in this home: what was started from here."""

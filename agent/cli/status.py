@@ -33,7 +33,7 @@ def _text(document: dict[str, Any]) -> str:
             f"  {file} is invalid, the settings before it are in force: `homeport check {file}` says why"
         )
     if trouble := agent.get("trouble"):
-        lines.append(f"  the state cannot be written: {trouble}; deliveries are refused until it can")
+        lines.append(f"  {trouble}")
     for name, service in document["services"].items():
         lines += ["", *_service_lines(name, service)]
     return "\n".join(lines)

@@ -35,6 +35,10 @@ CODES: dict[str, Code] = {
     "store-unavailable": Code(
         "Look at free space and at the kernel's log for disk errors; the delivery can be redelivered."
     ),
+    "space-low": Code(
+        "Free some space (bytes or inodes) on the disk of `state_dir`: what waits goes on by itself then; a delivery"
+        " that was refused can be redelivered."
+    ),
     "stale": Code("Read it again and repeat the call."),
     # the webhook
     "signature-invalid": Code(

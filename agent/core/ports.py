@@ -350,6 +350,28 @@ class Place(Protocol):
         """The rows of each table of a live database; None if it is not there or does not read."""
 
 
+class Reserve(Protocol):
+    """Space on the state's disk, put aside for what was begun. Its methods block, may be called in any thread, and
+    raise nothing: a disk that refuses is told in `why`."""
+
+    @property
+    def short(self) -> bool:
+        """Whether some of it was needed, or there was no room for it: nothing new is to be begun. Answers at once."""
+
+    @property
+    def why(self) -> str:
+        """A sentence about that, with figures; "" if all of it is there."""
+
+    def spend(self) -> bool:
+        """Gives a piece of it back to the disk; False: there was nothing left."""
+
+    def restore(self) -> bool:
+        """Puts aside what is missing, if that leaves enough to others. Returns whether all of it is there."""
+
+    def ensure(self) -> None:
+        """Spends as much as a start of a service needs of a disk that is full."""
+
+
 class Secrets(Protocol):
     """Resolves references to secrets. `redact` hides every secret that was ever resolved."""
 

@@ -48,8 +48,10 @@ class Lane:
         ended: Callable[[Deployment], None] = lambda _: None,
         settle: Callable[[], Awaitable[None]] = _nothing,
         tidy: Callable[[], Awaitable[None]] = _nothing,
+        short: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`settle` comes before everything at a start, `tidy` after each deployment; the lock is held for both."""
+        """`settle` comes before everything at a start, `tidy` after each deployment; the lock is held for both. While
+        the disk is `short` of space nothing is begun but rollbacks."""
         self._site = site
         self._deployer = deployer
         self._journal = journal
@@ -60,6 +62,7 @@ class Lane:
         self._ended = ended
         self._settle = settle
         self._tidy = tidy
+        self._short = short
         self._woken = asyncio.Event()
         self._retired = False
 
@@ -113,7 +116,9 @@ class Lane:
                 if self._retired:
                     return
                 frozen = self._frozen_until() is not None
-                deployment = await self._journal.claim(self._site.name, self._site.config_hash, frozen=frozen)
+                deployment = await self._journal.claim(
+                    self._site.name, self._site.config_hash, frozen=frozen, short=self._short()
+                )
                 if deployment is None:
                     return
                 await self._carry(deployment, self._deployer.carry)
@@ -151,11 +156,16 @@ class Lane:
         `carry` decides about the state in which the deployment is now; a later one was not interrupted.
         """
         taken_up = deployment.state
+        told = ""
         while deployment.state not in ENDS:
             try:
                 deployment = await carry(deployment)
             except Unavailable as problem:
-                log.error("%s %s waits: %s", deployment.service, deployment.id, problem)
+                if (
+                    problem.message != told
+                ):  # once, not every few seconds: the log lies on the same disk, perhaps
+                    log.error("%s %s waits: %s", deployment.service, deployment.id, problem)
+                told = problem.message
                 deployment = await self._read_again(deployment)
                 if deployment.state is not taken_up:
                     carry = self._deployer.carry
@@ -169,7 +179,7 @@ class Lane:
             try:
                 return await self._journal.deployment(deployment.id) or deployment
             except Unavailable as problem:
-                log.error("%s %s waits: %s", deployment.service, deployment.id, problem)
+                log.debug("%s %s still waits: %s", deployment.service, deployment.id, problem)
 
     async def _serve_live(self) -> None:
         """After a reboot nothing runs: what the journal says is live is started again."""

@@ -7,7 +7,7 @@ deployer's and a person's.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from agent.core.errors import StepFailed, Unavailable
@@ -22,6 +22,10 @@ from agent.store.services import ServiceRows
 log = logging.getLogger(__name__)
 
 _VERDICTS = {State.SUCCEEDED: "healthy", State.ROLLED_BACK: "healthy", State.BROKEN: "unhealthy"}
+
+
+async def _nothing() -> None:
+    """Nothing else belongs to the round."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,10 @@ class Monitor:
         busy: Callable[[str], bool],
         every: float,
         clock: Clock,
+        beside: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
-        """`sites` is looked up at each look; which of them are looked at says `watch`, at first all."""
+        """`sites` is looked up at each look; which of them are looked at says `watch`, at first all. `beside` is done
+        in each round."""
         self._sites = sites
         self._services = services
         self._events = events
@@ -55,6 +61,8 @@ class Monitor:
         self._at_rest: dict[str, AtRest] = {}
         self._told: dict[str, Told] = {}
         self._unwell: set[str] = set()
+        self._unseen: set[str] = set()
+        self._beside = beside
         self._woken = asyncio.Event()
 
     def health(self) -> dict[str, tuple[str, str]]:
@@ -87,11 +95,16 @@ class Monitor:
     async def run(self) -> None:
         """Looks until it is cancelled."""
         while True:
+            await self._beside()
             for name in self._names:
                 try:
                     await self.look(name)
                 except (StepFailed, Unavailable) as problem:  # of this service only: the others are looked at
-                    log.warning("%s cannot be looked at: %s", name, problem)
+                    if name not in self._unseen:  # told once: the log lies on the same disk, perhaps
+                        log.warning("%s cannot be looked at: %s", name, problem)
+                    self._unseen.add(name)
+                else:
+                    self._unseen.discard(name)
             await self._sleep()
 
     async def _sleep(self) -> None:

@@ -28,6 +28,7 @@ async def replace(site: Site, release: Release) -> Running:
 
 
 async def _replace(site: Site, release: Release) -> Running:
+    await site.room()
     if await site.releases.current() != release.name:
         await site.releases.point(release.name)
     running = await site.runtime.look()

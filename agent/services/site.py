@@ -1,13 +1,20 @@
 """One service with the tools that its deployments need; `app` makes one for each configured service."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from agent.core.freeze import NEVER, Freeze
 from agent.core.model import Launch, Release
 from agent.core.ports import Builder, Probe, Releases, Runtime, Source
 from agent.core.settings import Service
+
+
+Room = Callable[[], Awaitable[None]]
+
+
+async def no_room() -> None:
+    """Nothing was put aside for a full disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +34,8 @@ class Site:
     """What the monitor asks afterwards."""
     freeze: Freeze = NEVER
     """When nothing is deployed by itself."""
+    room: Room = no_room
+    """Before anything is stopped: sees to it that a full disk has what a start needs, as far as it can."""
 
     def launch(self, release: Release) -> Launch:
         """What the runtime starts for a release."""

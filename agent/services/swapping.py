@@ -137,13 +137,16 @@ class Swapping:
         """Commits, also if the journal cannot be written for a while: nothing is done that is not in it."""
         if restore.state in RESTORED:
             restore = changed(restore, finished_at=self._clock.now())
+        told = False
         while True:
             try:
                 return await self._rows.advance(was, restore)
             except Conflict:  # an attempt that seemed to fail was written
                 return await self._rows.find(was.id) or restore
             except Unavailable as problem:
-                log.error("%s restore %s waits: %s", was.service, was.id, problem)
+                if not told:
+                    log.error("%s restore %s waits: %s", was.service, was.id, problem)
+                told = True
                 await self._clock.sleep(JOURNAL_PAUSE)
 
 

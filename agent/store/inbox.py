@@ -58,8 +58,8 @@ class Inbox:
         self._clock = clock
 
     async def admit(self, delivery: Delivery, wanted: Sequence[Wanted]) -> Admission:
-        """Decides and records; durable when it returns. Raises Unavailable(store-unavailable)."""
-        return await self._database.write(lambda connection: _admit(connection, delivery, wanted))
+        """Decides and records; durable when it returns. Raises Unavailable(store-unavailable, space-low)."""
+        return await self._database.promise(lambda connection: _admit(connection, delivery, wanted))
 
     def note(self, delivery: Delivery) -> None:
         """Records an ignored delivery with the next batch: a power cut may lose it."""

@@ -68,7 +68,7 @@ class Journal:
         config_hash: str,
         key: str | None = None,
     ) -> Deployment:
-        """A person's wish. Raises Refused(409): held, quarantined. The same `key` again: the same deployment."""
+        """A person's wish. Raises Refused(409): held, quarantined; Unavailable(space-low). The same `key` again: the same deployment."""
         now = self._clock.now()
 
         def act(connection: sqlite3.Connection) -> Deployment:
@@ -88,13 +88,15 @@ class Journal:
                 connection.execute("INSERT INTO keys(key, deployment) VALUES(?, ?)", (key, made))
             return get(connection, made)
 
-        return await self._database.write(act)
+        return await self._database.promise(act)
 
     # --- on
 
-    async def claim(self, service: str, config_hash: str, *, frozen: bool = False) -> Deployment | None:
+    async def claim(
+        self, service: str, config_hash: str, *, frozen: bool = False, short: bool = False
+    ) -> Deployment | None:
         """One of the queued ones (see `pick`), now FETCHING, or a rollback, now ROLLING_BACK. None:
-        nothing to do, held, or frozen.
+        nothing to do, held, or frozen. While the disk is `short` of space only a rollback is taken.
 
         Those that were queued before it and want the very same (the branch's tip) end SUPERSEDED. What wants something
         else waits until the revisions are known: a request for a tag that does not exist must not cost an accepted
@@ -105,6 +107,8 @@ class Journal:
         def act(connection: sqlite3.Connection) -> Deployment | None:
             if (back := claim_rollback(connection, service, config_hash, now)) is not None:
                 return back
+            if short:
+                return None
             rows = connection.execute(
                 "SELECT * FROM deployments WHERE service = ?1 AND finished_at IS NULL AND state = 'queued'"
                 " AND target IS NULL"

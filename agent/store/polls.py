@@ -9,6 +9,8 @@ from agent.store.database import Database
 from agent.store.rows import deployment_of
 from agent.store.transitions import Wish, place
 
+SHORT = "not queued: the disk of the state is too full"
+
 _ENDED = 20
 """So many of a tip's deployments decide about it: more than are ever tried."""
 
@@ -24,6 +26,8 @@ class Polls:
         """Queues the tip, unless something speaks against it; returns what that is, as a sentence, or "". A transaction
         that changes nothing costs the disk nothing."""
         now = self._clock.now()
+        if self._database.short:
+            return SHORT
 
         def act(connection: sqlite3.Connection) -> str:
             reason = polling.reason_against(tip, _known(connection, service, tip, config_hash))
@@ -32,7 +36,7 @@ class Polls:
                 place(connection, wish, Trigger(kind="poll"), now)
             return reason
 
-        return await self._database.write(act)
+        return await self._database.promise(act)
 
 
 def _known(connection: sqlite3.Connection, service: str, tip: str, config_hash: str) -> polling.Known:

@@ -3,6 +3,8 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ __all__ = ["disk"]
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 MEBIBYTE = 1 << 20
+PIECES = {str(number) for number in range(8)}
 
 
 @pytest.fixture
@@ -26,31 +29,57 @@ def home(disk: Disk) -> Iterator[Home]:
         yield made
     finally:
         made.end()
+        wait_for("the end of everything", lambda: not made.sessions())
+
+
+def ballast(home: Home) -> set[str]:
+    """What is left of it."""
+    return {place.name for place in (home.state / "ballast").iterdir()}
+
+
+def trouble(home: Home) -> str:
+    """What /status says of it."""
+    return str(home.get("/status").document["agent"]["trouble"])
+
+
+def well(home: Home) -> bool:
+    """Whether the agent found by itself that all is well again."""
+    return home.get("/health").document["status"] == "healthy" and ballast(home) == PIECES
+
+
+def test_the_ballast_is_there_from_the_start_on_and_takes_what_it_says(home: Home) -> None:
+    """F23, M9: a file with holes would be none."""
+    assert ballast(home) == PIECES
+    assert all((home.state / "ballast" / name).stat().st_blocks * 512 >= MEBIBYTE for name in PIECES)
 
 
 def test_on_a_full_disk_a_delivery_is_503_and_its_redelivery_lands_when_there_is_space(
     disk: Disk, home: Home
 ) -> None:
-    """F23 without the ballast, R-RX-27: nothing is promised that is not on the disk; the service keeps serving, also
-    through a restart of the agent while there is no space."""
+    """F23, R-RX-27: nothing is promised that is not on the disk; the service keeps serving, also through a restart of
+    the agent while there is no space; a person is refused as well, and is told what is free and what is needed."""
     before = home.service()
     filler = disk.fill()
     revision = home.remotes["app"].commit("two")
     accepted, refused = _deliver_until_refused(home, revision)
     told = home.get("/health")
     assert (told.status, told.document["status"]) == (200, "degraded")
-    assert "the state cannot be written: database or disk is full" in home.command("status").stdout
+    assert "0 MiB are free at" in home.command("status").stdout
+    by_hand = home.command("deploy", "--force")
+    assert by_hand.returncode == 75
+    assert "0 MiB are free at" in by_hand.stderr
     assert home.stop() == 0
     home.start()
     assert home.service() == before, "the very same process"
+    assert home.deliver(revision, body=refused).status == 503
     filler.unlink()
+    wait_for("the ballast", lambda: well(home))
     for body in accepted:
         assert home.deliver(revision, body=body).document["decision"] == "duplicate"
     answer = home.deliver(revision, body=refused)
     assert (answer.status, answer.document["decision"]) == (202, "deploy")
     assert home.ended(answer.document["deployments"][0]["id"])["state"] == "succeeded"
     assert home.service()["version"] == "two"  # type: ignore[index]
-    assert home.get("/health").document["status"] == "healthy"
 
 
 def _deliver_until_refused(home: Home, revision: str) -> tuple[list[bytes], bytes]:
@@ -60,10 +89,105 @@ def _deliver_until_refused(home: Home, revision: str) -> tuple[list[bytes], byte
         body = home.push_body(revision) + b" " * number
         answer = home.deliver(revision, body=body)
         if answer.status != 202:
-            assert (answer.status, answer.document["code"]) == (503, "store-unavailable")
+            assert (answer.status, answer.document["code"]) == (503, "space-low")
             return accepted, body
         accepted.append(body)
     raise AssertionError("five hundred deliveries found room on a full disk")
+
+
+def _hold_builds(home: Home) -> Path:
+    """Builds wait until this file is there."""
+    go_on = home.directory / "go-on"
+    home.settings["services"]["app"]["deploy"]["build"] = {
+        "commands": [f"until [ -e {go_on} ]; do sleep 0.05; done"]
+    }
+    home.save()
+    assert home.command("reload").returncode == 0
+    return go_on
+
+
+def _hold_verdicts(home: Home) -> Path:
+    """What follows on the live revision is watched until this file is there, or until it dies."""
+    go_on, live = (
+        home.directory / "go-on",
+        home.get("/status").document["services"]["app"]["live"]["revision"],
+    )
+    health = home.settings["services"]["app"]["health"]
+    command = f"[ -e {go_on} ] || [ $HOMEPORT_REVISION = {live} ]"
+    health |= {"timeout": "120s", "probes": [*health["probes"], {"kind": "command", "command": command}]}
+    home.save()
+    assert home.command("reload").returncode == 0
+    return go_on
+
+
+def _answers(home: Home, version: str) -> dict[str, Any]:
+    """What the service says once it is this version."""
+    found: dict[str, Any] = wait_for(
+        version, lambda: (said := home.service()) is not None and said["version"] == version and said
+    )
+    return found
+
+
+def _in_state(home: Home, identity: str, state: str) -> None:
+    wait_for(state, lambda: home.deployment(identity)["state"] == state)
+
+
+def test_a_disk_that_fills_during_a_build_ends_it_and_what_waits_goes_on_by_itself(
+    disk: Disk, home: Home
+) -> None:
+    """F22, F23, R-RB-6: the end of what was begun is recorded with the ballast; the old version serves, and nobody is
+    blamed. What was accepted waits, which nobody set and nobody has to take away."""
+    before = home.service()
+    go_on = _hold_builds(home)
+    running = home.push("two")
+    _in_state(home, running, "building")
+    filler = disk.fill()
+    accepted, _ = _deliver_until_refused(home, home.remotes["app"].commit("three"))
+    go_on.touch()
+    ended = home.ended(running)
+    assert (ended["state"], ended["reason"], ended["fault"]) == ("failed", "disk-full", "world")
+    assert ballast(home) < PIECES
+    waiting = home.get("/status").document["services"]["app"]
+    if accepted:
+        assert waiting["current"]["state"] == "queued"
+    assert (waiting["hold"], waiting["quarantine"]) == (None, [])
+    assert home.service() == before, "the very same process"
+    filler.unlink()
+    wait_for("the ballast", lambda: well(home))
+    if not accepted:
+        home.deliver("a" * 40)
+    _answers(home, "three")
+    names = [event["name"] for event in home.get("/api/v1/events?limit=200").document["items"]]
+    assert {"space.low", "space.back"} <= set(names)
+
+
+def test_a_disk_that_fills_while_a_version_is_watched_does_not_keep_it_from_succeeding(
+    disk: Disk, home: Home
+) -> None:
+    """F23: its end is recorded."""
+    go_on = _hold_verdicts(home)
+    running = home.push("two")
+    _answers(home, "two")
+    filler = disk.fill()
+    _deliver_until_refused(home, "a" * 40)
+    go_on.touch()
+    assert home.ended(running)["state"] == "succeeded"
+    filler.unlink()
+    wait_for("the ballast", lambda: well(home))
+
+
+def test_a_rollback_on_a_full_disk_brings_the_old_version_back(disk: Disk, home: Home) -> None:
+    """F23: to start it needs its record, and its own database a little; the ballast has that."""
+    _hold_verdicts(home)
+    running = home.push("two")
+    pid = _answers(home, "two")["pid"]
+    filler = disk.fill()
+    os.kill(pid, signal.SIGKILL)
+    assert home.ended(running)["state"] == "rolled_back"
+    assert home.service()["version"] == "one"  # type: ignore[index]
+    assert home.starts() == ["one", "two", "one"]
+    filler.unlink()
+    wait_for("the ballast", lambda: well(home))
 
 
 def test_below_the_floor_of_free_space_nothing_is_begun_and_nobody_is_blamed(disk: Disk, home: Home) -> None:

@@ -146,14 +146,14 @@ async def test_a_request_that_runs_is_finished_before_the_end(
 ) -> None:
     """R-RX-27: what is answered 202 was stored, also in the middle of the end."""
     arrived, go_on = asyncio.Event(), asyncio.Event()
-    real = house.database.write
+    real = house.database.promise
 
     async def slowly(act: Any) -> Any:
         arrived.set()
         await go_on.wait()
         return await real(act)
 
-    monkeypatch.setattr(house.database, "write", slowly)
+    monkeypatch.setattr(house.database, "promise", slowly)
     async with asyncio.TaskGroup() as group:
         delivery = group.create_task(house.deliver(a_body()))
         await arrived.wait()

@@ -532,7 +532,7 @@ async def test_what_cannot_be_stored_is_503(house: House, monkeypatch: pytest.Mo
     async def full(*args: object) -> None:
         raise Unavailable("store-unavailable", "database or disk is full")
 
-    monkeypatch.setattr(house.database, "write", full)
+    monkeypatch.setattr(house.database, "promise", full)
     answer = await house.deliver(PUSH)
     assert (answer.status, answer.code) == (503, "store-unavailable")
     assert answer.headers["Retry-After"]
