@@ -9,7 +9,6 @@ from agent.core.model import Launch, Release
 from agent.core.ports import Builder, Probe, Releases, Runtime, Source
 from agent.core.settings import Service
 
-
 Room = Callable[[], Awaitable[None]]
 
 

@@ -9,6 +9,7 @@ import msgspec
 from agent.core.model import Event
 from agent.store.database import Database
 from agent.store.rows import Page, cursor_of, event_of, micros, page_of
+from agent.store.trimming import trim_events
 
 
 def append(
@@ -21,10 +22,12 @@ def append(
     data: Mapping[str, object] | None = None,
 ) -> None:
     """Adds an event inside the caller's transaction."""
-    connection.execute(
+    number = connection.execute(
         "INSERT INTO events(at, name, service, deployment, data) VALUES(?, ?, ?, ?, ?)",
         (micros(at), name, service, deployment, msgspec.json.encode(data or {}).decode()),
-    )
+    ).lastrowid
+    assert number is not None
+    trim_events(connection, number)
 
 
 class EventLog:

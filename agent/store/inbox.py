@@ -19,6 +19,7 @@ from agent.store.database import Database
 from agent.store.rollbacks import admit_rollback, place_rollback
 from agent.store.rows import Page, cursor_of, delivery_of, micros, page_of
 from agent.store.transitions import Wish, find, place, standing_of
+from agent.store.trimming import trim_deliveries
 
 
 class Wanted(Struct, frozen=True):
@@ -231,7 +232,9 @@ def _record(connection: sqlite3.Connection, delivery: Delivery) -> int:
         ),
     )  # fmt: skip
     row = connection.execute("SELECT number FROM deliveries WHERE digest = ?", (delivery.digest,)).fetchone()
-    return int(row[0])
+    number = int(row[0])
+    trim_deliveries(connection, number)
+    return number
 
 
 def _with_deployments(connection: sqlite3.Connection, row: sqlite3.Row) -> Delivery:

@@ -68,7 +68,8 @@ class Journal:
         config_hash: str,
         key: str | None = None,
     ) -> Deployment:
-        """A person's wish. Raises Refused(409): held, quarantined; Unavailable(space-low). The same `key` again: the same deployment."""
+        """A person's wish. Raises Refused(409): held, quarantined; Unavailable(space-low). The same `key` again: the
+        same deployment."""
         now = self._clock.now()
 
         def act(connection: sqlite3.Connection) -> Deployment:

@@ -35,7 +35,7 @@ VERSION_1 = (
         key TEXT PRIMARY KEY, deployment TEXT NOT NULL
     ) STRICT, WITHOUT ROWID""",
     "CREATE INDEX deployments_of_service ON deployments(service, number)",
-    "CREATE INDEX deployments_open ON deployments(service, revision, number) WHERE finished_at IS NULL",
+    "CREATE INDEX deployments_open ON deployments(service, number) WHERE finished_at IS NULL",
     """CREATE INDEX deployments_bounced ON deployments(service, number)
         WHERE fault = 'commit' AND state IN ('rolled_back', 'broken')""",
     """CREATE TABLE steps(

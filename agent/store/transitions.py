@@ -16,6 +16,7 @@ from agent.core.model import Deployment, Fault, Release, State, Trigger
 from agent.core.pipeline import ENDS, quarantines
 from agent.store import events
 from agent.store.rows import deployment_of, micros, moment
+from agent.store.trimming import trim_deployments
 
 
 class Reset(Struct, frozen=True):
@@ -117,6 +118,8 @@ def place(
         "INSERT INTO steps(deployment, position, name, state, started_at) VALUES(?, 0, 'queued', 'running', ?)",
         (number, micros(now)),
     )
+    assert number is not None
+    trim_deployments(connection, number)
     data = {"trigger": trigger.kind, "actor": trigger.actor, "revision": wish.revision, "force": force}
     events.append(
         connection, "deployment.queued", now, service=wish.service, deployment=identity,
