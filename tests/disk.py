@@ -5,6 +5,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,16 @@ class Disk:
             with filler.open("ab", buffering=0) as file, suppress(OSError):
                 while leave == 0 or self.free > leave:  # root may take what is reserved for it, too
                     file.write(bytes(piece))
+        os.sync()
+        return filler
+
+    def fill_inodes(self) -> Path:
+        """Takes all inodes, though bytes are free, with empty files in one directory."""
+        filler = self.mount_point / "many"
+        filler.mkdir()
+        with suppress(OSError):
+            for number in count():
+                (filler / str(number)).touch()
         os.sync()
         return filler
 

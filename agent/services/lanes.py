@@ -92,12 +92,30 @@ class Lane:
         """What is live does not wait for git and builds: after a reboot it runs first. From the switch on, it is the
         deployment that was cut off which says what is to run. Before all of it the data must be whole."""
         await self._settle()
+        await self._notice_a_loss()
         open_ones = [item for item in await self._journal.unfinished() if item.service == self._site.name]
         touched = [item for item in open_ones if not await self._is_untouched(item)]
         if not touched:
             await self._serve_live()
         for deployment in open_ones:
             await self._recover(deployment)
+
+    async def _notice_a_loss(self) -> None:
+        """A state that knows nothing of what `current` names is a new one: the old one was lost (F32). Until a person
+        has looked, nothing is deployed by itself: there would be nothing to go back to."""
+        name = self._site.name
+        if await self._services.live(name) is not None or await self._journal.releases(name):
+            return
+        try:
+            current = await self._site.releases.current()
+        except StepFailed:
+            return  # the first deployment tells it
+        if current is None or await self._services.hold_of(name) is not None:
+            return
+        log.error("%s: the state knows nothing of %s, which `current` names: was it lost?", name, current)
+        await self._services.hold(
+            name, actor="homeport", reason=f"the state was lost: nothing is known of {current}"
+        )
 
     async def _is_untouched(self, deployment: Deployment) -> bool:
         """Whether what was live still serves. A migration that was cut off has not touched it."""

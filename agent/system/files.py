@@ -121,7 +121,19 @@ def translate(error: OSError, what: str) -> StepFailed:
     """A system error as what a person must know. `what` names the file or the act."""
     text = f"{what}: {error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StepFailed("disk-full", text)
+        return StepFailed("disk-full", text + _lacking_inodes(error))
     if error.errno in (errno.EACCES, errno.EPERM):
         return StepFailed("not-writable", text)
     return StepFailed("disk-failed", text)
+
+
+def _lacking_inodes(error: OSError) -> str:
+    """The system says "no space" of bytes and inodes alike; `df` then shows plenty."""
+    if not isinstance(error.filename, str):
+        return ""
+    place = Path(error.filename).absolute()
+    try:
+        inodes = free(next(parent for parent in place.parents if parent.is_dir())).inodes
+    except OSError:
+        return ""
+    return " (no inodes are left: remove files, however small)" if inodes == 0 else ""

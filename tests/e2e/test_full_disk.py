@@ -1,6 +1,7 @@
 """A real disk that runs full under a running agent, and has space again later. Needs root: it mounts an ext4."""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -224,6 +225,85 @@ def test_a_backup_on_a_full_disk_fails_and_leaves_the_others_whole(disk: Disk, h
     assert home.command("backup", "create", "app").returncode == 0
 
 
+def test_on_a_full_disk_a_restore_is_refused_before_anything_is_touched_and_pruning_still_works(
+    disk: Disk, home: Home
+) -> None:
+    """F21, F87, M9: what makes room must not need any."""
+    made = home.command("backup", "create", "app", "--json")
+    assert made.returncode == 0, made.stderr
+    newest = home.get("/api/v1/backups").document["items"][0]["id"]
+    before = home.service()
+    filler = disk.fill()
+    _deliver_until_refused(home, "a" * 40)
+    assert home.command("backup", "restore", newest).returncode != 0
+    assert home.service() == before, "the very same process"
+    home.settings["services"]["app"]["backup"]["keep"] = {"last": 1}
+    home.save()
+    assert home.command("reload").returncode == 0
+    assert home.command("backup", "prune").returncode == 0
+    assert home.command("backup", "verify", newest).returncode == 0
+    filler.unlink()
+    wait_for("the ballast", lambda: well(home))
+    assert home.command("backup", "restore", newest).returncode == 0
+    assert home.service()["version"] == "one"  # type: ignore[index]
+
+
+def test_without_inodes_the_message_says_so_and_the_agent_starts_with_those_of_the_ballast(
+    disk: Disk, home: Home
+) -> None:
+    """F25: bytes are free, and `df` shows them. SQLite makes two files when it opens the state."""
+    before = home.service()
+    filler = disk.fill_inodes()
+    refused = home.ended(home.push("two"))
+    assert (refused["state"], refused["reason"]) == ("failed", "disk-full")
+    assert "inodes are free" in refused["steps"][-1]["detail"]
+    backup = home.command("backup", "create", "app")
+    assert backup.returncode != 0
+    assert "inodes" in backup.stderr
+    assert home.stop() == 0
+    home.start()
+    assert "inodes are free at" in trouble(home)
+    answer = home.deliver("a" * 40)
+    assert (answer.status, answer.document["code"]) == (503, "space-low")
+    assert "inodes" in answer.document["detail"]
+    assert home.service() == before, "the very same process"
+    shutil.rmtree(filler)
+    wait_for("the ballast", lambda: well(home))
+    assert home.deploy("three")["state"] == "succeeded"
+
+
+def test_a_disk_that_turns_read_only_during_a_build_is_waited_for_and_the_deployment_ends_after_the_repair(
+    disk: Disk, home: Home
+) -> None:
+    """F26: no traceback, no flood; what had been begun goes on with the next start."""
+    go_on = _hold_builds(home)
+    before = home.service()
+    running = home.push("two")
+    _in_state(home, running, "building")
+    lines = len(home.log.read_text().splitlines())
+    disk.fail()
+    go_on.touch()
+    wait_for("the trouble", lambda: home.get("/health").document["status"] == "degraded")
+    for _ in range(20):
+        assert home.deliver("a" * 40).status == 503
+    assert home.service() == before, "the very same process"
+    assert len(home.log.read_text().splitlines()) - lines < 30
+    assert "Traceback" not in home.log.read_text()
+    _repair(disk, home)
+    home.start()
+    assert home.ended(running)["state"] == "succeeded"
+
+
+def _repair(disk: Disk, home: Home) -> None:
+    """As a reboot with a file system check does."""
+    home.kill()
+    for session in home.sessions():
+        os.killpg(session, signal.SIGKILL)
+    wait_for("the end of everything", lambda: not home.sessions())
+    disk.unmount()
+    disk.mount()
+
+
 def test_a_disk_that_turned_read_only_is_503_and_serves_on_and_is_taken_up_after_a_repair(
     disk: Disk, home: Home
 ) -> None:
@@ -238,11 +318,6 @@ def test_a_disk_that_turned_read_only_is_503_and_serves_on_and_is_taken_up_after
     assert home.service() == before
     assert len(home.log.read_text().splitlines()) < 100
     assert "Traceback" not in home.log.read_text()
-    home.kill()
-    for session in home.sessions():
-        os.killpg(session, signal.SIGKILL)
-    wait_for("the end of everything", lambda: not home.sessions())
-    disk.unmount()
-    disk.mount()
+    _repair(disk, home)
     home.start()
     assert home.deploy("two")["state"] == "succeeded"
