@@ -1,6 +1,7 @@
 """The writer: group commit, errors that stay where they belong, migrations."""
 
 import asyncio
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.errors import Unavailable
+from agent.store import database as module
 from agent.store.database import BATCH_LIMIT, Database
 from agent.store.schema import MIGRATIONS
 
@@ -197,3 +199,157 @@ async def test_trouble_with_the_file_is_known_until_a_write_succeeds(
     assert database.trouble == ""
     told = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert told == ["the state cannot be written: database is locked", "the state is written again"]
+
+
+class Piecemeal:
+    """A reserve of some pieces; each lets the file grow by so many pages."""
+
+    def __init__(self, pieces: int) -> None:
+        self.pieces = pieces
+        self.connection: sqlite3.Connection | None = None
+        self.short = False
+        self.why = "nothing is free"
+
+    def spend(self) -> bool:
+        self.short = True
+        if not self.pieces:
+            return False
+        self.pieces -= 1
+        assert self.connection is not None
+        pages = self.connection.execute("PRAGMA page_count").fetchone()[0]
+        self.connection.execute(f"PRAGMA max_page_count = {pages + 50}")
+        return True
+
+    def restore(self) -> bool:
+        self.short = False
+        return True
+
+    def ensure(self) -> None:
+        """Nobody starts anything here."""
+
+
+async def _full(tmp_path: Path, reserve: Piecemeal) -> Database:
+    """Opened, on a disk that has just become full."""
+    database = Database(tmp_path / "state.db", reserve=reserve)
+    await database.open()
+
+    def fill(connection: sqlite3.Connection) -> None:
+        reserve.connection = connection
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    await database.write(fill)
+    return database
+
+
+def _much(connection: sqlite3.Connection, name: str = "much", pages: int = 40) -> None:
+    for _ in range(pages):
+        connection.execute("INSERT INTO events(at, name, data) VALUES(1, ?, ?)", (name, "x" * 4000))
+
+
+async def test_on_a_full_disk_the_reserve_is_spent_for_what_was_begun_and_for_nothing_new(
+    tmp_path: Path,
+) -> None:
+    """F23: in one batch the journal's write goes through, the delivery's does not; nothing is done twice."""
+    reserve = Piecemeal(2)
+    database = await _full(tmp_path, reserve)
+    results = await asyncio.gather(
+        database.write(lambda connection: _much(connection, "begun")),
+        database.promise(lambda connection: _much(connection, "promised")),
+        return_exceptions=True,
+    )
+    assert results[0] is None
+    assert isinstance(results[1], Unavailable)
+    assert (results[1].code, results[1].message) == ("space-low", "nothing is free")
+    assert (database.trouble, database.short, reserve.pieces) == ("", True, 1)
+    with pytest.raises(Unavailable, match="nothing is free"):
+        await database.promise(lambda connection: connection.execute(EVENT, ("small",)))
+    database.write_soon(lambda connection: connection.execute(EVENT, ("soon",)))
+    await database.write(lambda connection: connection.execute(EVENT, ("small",)))
+    reserve.restore()
+    await database.promise(lambda connection: connection.execute(EVENT, ("again",)))
+    await database.close()
+    assert _names(tmp_path / "state.db") == ["begun"] * 40 + ["small", "again"]
+
+
+async def test_a_reserve_that_is_used_up_is_the_end_of_it(tmp_path: Path) -> None:
+    """F23: then it is 503 for everybody, until there is space."""
+    reserve = Piecemeal(1)
+    database = await _full(tmp_path, reserve)
+    with pytest.raises(Unavailable) as caught:
+        await database.write(lambda connection: _much(connection, pages=200))
+    assert caught.value.code == "store-unavailable"
+    assert "full" in database.trouble
+    assert reserve.pieces == 0
+    await database.write(lambda connection: connection.execute(EVENT, ("small",)))
+    assert database.trouble == ""
+    await database.close()
+    assert _names(tmp_path / "state.db") == ["small"]
+
+
+@pytest.mark.parametrize("gone", ["state.db", "state.db-wal"])
+async def test_a_file_that_was_removed_is_told_with_the_next_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    """F32: what is written into a file without a name is lost, so it was not written."""
+    monkeypatch.setattr(module, "REOPEN_SECONDS", 0.0)
+    database = Database(tmp_path / "state.db")
+    await database.open()
+    await database.write(lambda connection: connection.execute(EVENT, ("one",)))
+    (tmp_path / gone).rename(tmp_path / "aside")
+    with pytest.raises(Unavailable, match="was removed while the agent was running"):
+        await database.write(lambda connection: connection.execute(EVENT, ("two",)))
+    assert "was removed" in database.trouble
+    (tmp_path / "aside").rename(tmp_path / gone)
+    await database.write(lambda connection: connection.execute(EVENT, ("three",)))
+    assert database.trouble == ""
+    await database.close()
+
+
+async def test_another_file_in_its_place_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F32: somebody copied a backup over it; the next start reads it, this agent does not."""
+    monkeypatch.setattr(module, "REOPEN_SECONDS", 0.0)
+    database = Database(tmp_path / "state.db")
+    await database.open()
+    await database.write(lambda connection: connection.execute(EVENT, ("one",)))
+    (tmp_path / "copy").write_bytes((tmp_path / "state.db").read_bytes())
+    (tmp_path / "copy").replace(tmp_path / "state.db")
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="replaced while the agent was running"):
+            await database.write(lambda connection: connection.execute(EVENT, ("two",)))
+    await database.close()
+
+
+async def test_what_is_opened_begins_with_an_empty_log(tmp_path: Path) -> None:
+    """F27: after a sync that failed, parts of the log may be in memory only; all of it is written to the file."""
+    place, after = tmp_path / "before", tmp_path / "after"
+    place.mkdir()
+    database = Database(place / "state.db")
+    await database.open()
+    await database.write(_much)
+    shutil.copytree(place, after)
+    await database.close()
+    assert (after / "state.db-wal").stat().st_size > 0
+    again = Database(after / "state.db")
+    await again.open()
+    assert (after / "state.db-wal").stat().st_size == 0
+    assert await again.read(lambda c: c.execute("SELECT count(*) FROM events").fetchone()[0]) == 40
+    await again.close()
+
+
+async def test_records_that_nobody_waits_for_are_told_of_in_one_line(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F26: a flood of ignored deliveries is none of warnings."""
+    await database.write(lambda connection: connection.execute("PRAGMA busy_timeout = 1"))
+    with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as stranger:
+        stranger.execute("BEGIN IMMEDIATE")
+        for number in range(50):
+            database.write_soon(lambda connection, n=number: connection.execute(EVENT, (str(n),)))  # type: ignore[misc]
+        with pytest.raises(Unavailable):
+            await database.write(lambda connection: connection.execute(EVENT, ("one",)))
+    told = [record.message for record in caplog.records if "nobody waits for" in record.message]
+    assert len(told) == 1
+    assert told[0].startswith("50 records")
