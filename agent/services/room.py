@@ -49,7 +49,7 @@ class Room:
         try:
             if self._database.trouble:
                 await self._events.page(1)
-                await self._record("state.written-again", {})
+                await self._record("store.back", {})
             await self._look_for_space()
         except Unavailable as problem:
             log.debug("the state is still not written: %s", problem)

@@ -107,7 +107,7 @@ class Context:
     host: Callable[[], Mapping[str, object]] = _nothing
     """Figures of the machine."""
     trouble: Callable[[], str] = str
-    """Why the state cannot be written now; "" if it can."""
+    """What is wrong with the state or its disk, as a sentence; "" if nothing is."""
     config: Callable[[], ConfigStatus | None] = _no_config
     """Which file is in force, and whether it still says the same."""
     reload: Callable[[str], Awaitable[Reloaded]] = _no_file

@@ -49,6 +49,8 @@ async def show(call: Call) -> web.Response:
         parts.append(await _service(context, name, status, now))
     if context.stale():
         needy.append("the configuration")
+    if context.trouble():
+        needy.append("the disk")
     deliveries = await context.inbox.deliveries(DELIVERIES)
     parts.append(_deliveries(deliveries.items, now))
     unseen = any(state == "unknown" for state, _ in context.states().values())
@@ -57,7 +59,7 @@ async def show(call: Call) -> web.Response:
 <button class="plain" id="leave" type="button" hidden>Sign out {escape(call.principal.name)}</button></p></header>"""
     foot = f'<footer>As of <time datetime="{now.isoformat()}">{now:%Y-%m-%d %H:%M:%S} UTC</time></footer>'
     title = f"! {', '.join(needy)} · homeport" if needy else "homeport"
-    body = f"{head}<main>{_stale(context)}{''.join(parts)}</main>{foot}"
+    body = f"{head}<main>{_stale(context)}{_trouble(context)}{''.join(parts)}</main>{foot}"
     return _document(body, STATUS_SCRIPT, title=title, refresh=BUSY_SECONDS if busy else REST_SECONDS)
 
 
@@ -77,6 +79,12 @@ def _stale(context: Context) -> str:
     file = escape(config.file)
     return f"""<div class="note warn"><p>{file} is invalid; the settings before it are in force.
 <code class="do">homeport check {file}</code> says what is wrong.</p></div>"""
+
+
+def _trouble(context: Context) -> str:
+    """A note while the state cannot be written, or its disk is too full."""
+    trouble = context.trouble()
+    return f'<div class="note warn"><p>{escape(trouble)}.</p></div>' if trouble else ""
 
 
 async def login(call: Call) -> web.Response:
