@@ -114,7 +114,8 @@ def event_names(source: Source) -> Iterator[str]:
         else:
             continue
         if re.fullmatch(
-            r"(branch|config|deployment|delivery|service|backup|restore|agent|space|store)\.([a-z_]+|\{.*\})", text
+            r"(branch|config|deployment|delivery|service|backup|restore|agent|space|store)\.([a-z_]+|\{.*\})",
+            text,
         ):
             yield text
 
