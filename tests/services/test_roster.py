@@ -43,9 +43,9 @@ class Yard:
         return {item.id: item for item in await self.shop.all()}
 
     async def rest(self) -> None:
-        """Until nothing is queued or going on any more."""
-        async with asyncio.timeout(10):
-            while any(item.state not in ENDS for item in await self.shop.all()):  # noqa: ASYNC110
+        """Until nothing is queued or going on any more, and whoever did it knows."""
+        async with asyncio.timeout(60):
+            while any(item.state not in ENDS for item in await self.shop.all()) or self.shop.lock.locked():  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
 
     async def settled(self) -> None:
