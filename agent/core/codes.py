@@ -122,6 +122,10 @@ CODES: dict[str, Code] = {
     "submodule-missing": Code("Push the submodule's commit to its own repository, then deploy again."),
     "lfs-failed": Code("Install git-lfs, and push the objects with `git lfs push`; then deploy again."),
     "limit-unavailable": Code("Install util-linux (`prlimit`), or take `deploy.build.memory` out."),
+    "repository-too-big": Code("Raise `source.max_size`, or make the repository smaller."),
+    "mirror-foreign": Code(
+        "Give the directory that is named to the agent's user (`chown -R`), or remove it: it is cloned anew."
+    ),
     "git-timeout": Code("Check the network: git did not finish within its deadline."),
     "git-failed": Code("Read git's message in the deployment's log."),
     "mirror-corrupt": Code("Nothing to do: the mirror is cloned anew by the next deployment."),
