@@ -113,7 +113,7 @@ CODES: dict[str, Code] = {
     "not-on-branch": Code("Merge the commit into the configured branch first."),
     "branch-missing": Code("Check `source.branch`: the remote does not have it."),
     "git-unreachable": Code(
-        "Check the network and `source.repository`; it is tried again with the next trigger."
+        "Check the network and `source.repository`; it was tried several times, and is again with the next trigger."
     ),
     "git-refused": Code("Check the credentials and host keys of `source.repository`."),
     "key-unusable": Code(

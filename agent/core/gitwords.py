@@ -88,6 +88,7 @@ _MEANINGS: tuple[tuple[tuple[str, ...], str, str | None], ...] = (
 )
 _NOISE = re.compile(
     r"Please make sure you have the correct access rights|and the repository exists\.|^hint:|^warning:|^\s*$|^@+$"
+    r"|^To add an exception for this directory|^\s+git config --global --add safe\.directory"
 )
 # What is quoted, and every path: a directory may be called "is empty".
 _NAMES = re.compile(r"(?<!\w)'[^'\n]*'|\S*/\S*")

@@ -1,4 +1,4 @@
-"""A deployment whose remote does not answer is tried again by itself; with real git: `contracts/test_source_remotes`."""
+"""A deployment whose remote does not answer is tried again by itself; real git: `contracts/test_source_remotes`."""
 
 import pytest
 

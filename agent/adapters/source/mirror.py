@@ -145,6 +145,8 @@ def _claim(mirror: Path) -> None:
         return
     if owner != os.geteuid():
         raise StepFailed("mirror-foreign", f"{mirror} belongs to the user {owner} and not to the agent's")
+    if not mirror.is_dir():
+        return  # it is made anew
     config = mirror / "config"
     if config.is_symlink() or (config.is_file() and config.read_bytes() != _CONFIG):
         files.write_atomic(config, _CONFIG)
