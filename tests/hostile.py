@@ -79,7 +79,14 @@ def a_message(remote: Remote, traps: Path) -> None:
 def refs(remote: Remote, traps: Path) -> None:
     tip, name = remote.git("rev-parse", "HEAD"), OPTION.format(traps / "ref")
     blob = remote.git("hash-object", "-w", "--stdin", data=b"no commit")
-    for ref in (f"heads/{name}", f"tags/{name}", "tags/-h", "tags/HEAD", "tags/main", "heads/refs/heads/main"):
+    for ref in (
+        f"heads/{name}",
+        f"tags/{name}",
+        "tags/-h",
+        "tags/HEAD",
+        "tags/main",
+        "heads/refs/heads/main",
+    ):
         remote.git("update-ref", f"refs/{ref}", tip)
     for ref, target in (("tags/a-blob", blob), ("tags/a-tree", f"{tip}^{{tree}}")):
         remote.git("update-ref", f"refs/{ref}", remote.git("rev-parse", target))
@@ -110,7 +117,13 @@ def poison(repository: Path, traps: Path, name: str, but: frozenset[str] | set[s
         other.commit({"a": "b"})
     (repository / "objects/info").mkdir(parents=True, exist_ok=True)
     (repository / "objects/info/alternates").write_text(f"{aside}/.git/objects\n")
-    for hook in ("post-checkout", "reference-transaction", "pre-auto-gc", "post-rewrite", "fsmonitor-watchman"):
+    for hook in (
+        "post-checkout",
+        "reference-transaction",
+        "pre-auto-gc",
+        "post-rewrite",
+        "fsmonitor-watchman",
+    ):
         _script(repository / "hooks" / hook, traps / f"hook-{name}")
         _script(traps.parent / "hooks" / hook, traps / f"hooks-path-{name}")
     lines = []
@@ -180,7 +193,9 @@ def a_long_path(remote: Remote, traps: Path) -> None:
 
 def _imported(remote: Remote, path: bytes) -> None:
     commands = b"commit refs/heads/main\ncommitter A <a@example.org> 1 +0000\ndata 1\nx\n"
-    remote.git("fast-import", "--quiet", "--force", data=commands + b"M 100644 inline " + path + b"\ndata 1\nx\n")
+    remote.git(
+        "fast-import", "--quiet", "--force", data=commands + b"M 100644 inline " + path + b"\ndata 1\nx\n"
+    )
 
 
 def a_bomb_of_trees(remote: Remote, traps: Path) -> None:
@@ -247,7 +262,9 @@ def a_module(remote: Remote, traps: Path, url: str, *more: str) -> None:
 MODULES: dict[str, Trick] = {
     "ext": lambda remote, traps: a_module(remote, traps, f"ext::touch {traps}/ext"),
     "an option": lambda remote, traps: a_module(remote, traps, f"-u./touch {traps}/option"),
-    "an option of ssh": lambda remote, traps: a_module(remote, traps, f"ssh://-oProxyCommand=touch+{traps}/ssh/x"),
+    "an option of ssh": lambda remote, traps: a_module(
+        remote, traps, f"ssh://-oProxyCommand=touch+{traps}/ssh/x"
+    ),
     "a file": lambda remote, traps: a_module(remote, traps, f"file://{remote.path}"),
     "elsewhere": lambda remote, traps: a_module(remote, traps, "https://127.0.0.1:1/x.git"),
     "this machine": lambda remote, traps: a_module(remote, traps, "/etc"),

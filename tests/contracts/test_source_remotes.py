@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -347,5 +348,5 @@ async def test_a_remote_that_stays_away_is_given_up(host: GitHost, home: Path) -
     with pytest.raises(StepFailed) as caught:
         await persistent(fetch, clock, lambda: 0.5, Progress())(a_deployment())
     assert caught.value.fault is Fault.WORLD
-    assert [later - earlier for earlier, later in zip(asked, asked[1:], strict=False)] == list(PAUSES)
+    assert [later - earlier for earlier, later in pairwise(asked)] == list(PAUSES)
     assert caught.value.output.count("tried again") == 3
