@@ -26,6 +26,7 @@ _MEANINGS: tuple[tuple[tuple[str, ...], str, str | None], ...] = (
         "repository-too-big",
         _MEMORY,
     ),
+    (("fsck error in pack",), "git-failed", None),  # what the remote sent, however the connection ended then
     (("couldn't find remote ref",), "branch-missing", None),
     (("not our ref", "unadvertised object"), "revision-unknown", None),
     (("^env: ",), "git-failed", _INSTALL),
