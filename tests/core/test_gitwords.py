@@ -90,11 +90,11 @@ def test_a_connection_that_was_cut_is_no_matter_of_clocks(complaint: str) -> Non
 def test_what_git_would_have_a_person_do_is_not_the_essence() -> None:
     """F40: nobody is told to trust what belongs to somebody else."""
     complaint = (
-        "fatal: detected dubious ownership in repository at '/srv/git/x'\n"
-        f"To add an exception for this directory, call:\n\n\tgit config --global --add safe.directory /srv/git/x\n{UNREAD}"
+        "fatal: detected dubious ownership in repository at '/srv/x'\n"
+        f"To add an exception for this directory, call:\n\n\tgit config --global --add safe.directory /srv/x\n{UNREAD}"
     )
     assert essence(complaint) == (
-        "fatal: detected dubious ownership in repository at '/srv/git/x' / fatal: Could not read from remote repository."
+        "fatal: detected dubious ownership in repository at '/srv/x' / fatal: Could not read from remote repository."
     )
 
 
