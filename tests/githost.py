@@ -6,7 +6,7 @@ import os
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,12 +30,15 @@ def make_ca(directory: Path) -> Path:
 
 @dataclass
 class GitHost:
-    """`root` holds the repositories; whoever asks needs one of the `tokens`. `redirect`: where all of it is."""
+    """`root` holds the repositories; whoever asks needs one of the `tokens`, if there are any. `redirect`: where all
+    of it is."""
 
     root: Path
     tokens: set[str]
     port: int = 0
     redirect: str | None = None
+    mood: Callable[[BaseHTTPRequestHandler, bytes], bool] | None = None
+    """Looks at every request first, with its body; True: it has answered."""
     seen: list[str] = field(default_factory=list)
     """What was sent as Authorization, decoded."""
 
@@ -79,9 +82,11 @@ class _Handler(BaseHTTPRequestHandler):
         given = self.headers.get("Authorization", "")
         if given:
             self.host.seen.append(base64.b64decode(given.removeprefix("Basic ")).decode())
+        if self.host.mood is not None and self.host.mood(self, body):
+            return
         if self.host.redirect is not None:
             self._say(302, {"Location": self.host.redirect + self.path}, b"")
-        elif not given or self.host.seen[-1].partition(":")[2] not in self.host.tokens:
+        elif self.host.tokens and (not given or self.host.seen[-1].partition(":")[2] not in self.host.tokens):
             self._say(401, {"WWW-Authenticate": 'Basic realm="git"'}, b"")
         elif "/info/lfs/" in self.path:
             self._say(*_lfs(self.host, self.path, body))

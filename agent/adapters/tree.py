@@ -53,6 +53,12 @@ class Caps:
 
     files: int = 200_000
     bytes: int = 2 << 30
+    names: int = 32 << 20
+    """Bytes of all paths together: they are held in memory."""
+    path: int = 2048
+    """Bytes of one path."""
+    depth: int = 200
+    """Directories in one another."""
 
 
 class Tally:
@@ -62,6 +68,18 @@ class Tally:
         self._caps = caps
         self._files = 0
         self._bytes = 0
+        self._names = 0
+
+    def name(self, path: bytes) -> None:
+        """One more path. Raises tree-refused if it is too long, too deep, or all of them are too much."""
+        self._names += len(path)
+        if len(path) > self._caps.path or path.count(b"/") > self._caps.depth:
+            limits = f"{self._caps.path} bytes and {self._caps.depth} directories"
+            raise StepFailed("tree-refused", f"{shown(path)} is a longer path than the allowed {limits}")
+        if self._names > self._caps.names:
+            raise StepFailed(
+                "tree-refused", f"the paths of the commit are longer than {self._caps.names >> 20} MiB"
+            )
 
     def count(self, size: int, *, files: int = 1) -> None:
         """One more file of this size. Raises tree-refused when it is too much."""
@@ -77,6 +95,7 @@ def read_entries(listing: BinaryIO, tally: Tally) -> list[Entry]:
     entries: list[Entry] = []
     for record in _records(listing):
         entry = _entry(record)
+        tally.name(entry.path)
         _check(entry)
         tally.count(entry.size)
         entries.append(entry)

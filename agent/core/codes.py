@@ -117,7 +117,7 @@ CODES: dict[str, Code] = {
     "not-on-branch": Code("Merge the commit into the configured branch first."),
     "branch-missing": Code("Check `source.branch`: the remote does not have it."),
     "git-unreachable": Code(
-        "Check the network and `source.repository`; it is tried again with the next trigger."
+        "Check the network and `source.repository`; it was tried several times, and is again with the next trigger."
     ),
     "git-refused": Code("Check the credentials and host keys of `source.repository`."),
     "key-unusable": Code(
@@ -126,6 +126,10 @@ CODES: dict[str, Code] = {
     "submodule-missing": Code("Push the submodule's commit to its own repository, then deploy again."),
     "lfs-failed": Code("Install git-lfs, and push the objects with `git lfs push`; then deploy again."),
     "limit-unavailable": Code("Install util-linux (`prlimit`), or take `deploy.build.memory` out."),
+    "repository-too-big": Code("Raise `source.max_size`, or make the repository smaller."),
+    "mirror-foreign": Code(
+        "Give the directory that is named to the agent's user (`chown -R`), or remove it: it is cloned anew."
+    ),
     "git-timeout": Code("Check the network: git did not finish within its deadline."),
     "git-failed": Code("Read git's message in the deployment's log."),
     "mirror-corrupt": Code("Nothing to do: the mirror is cloned anew by the next deployment."),

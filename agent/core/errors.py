@@ -68,7 +68,10 @@ class Refused(HomeportError):
 
 
 class StepFailed(HomeportError):
-    """A step could not be done. `fault` decides on quarantine; `output` is the program's tail, redacted."""
+    """A step could not be done. `fault` decides on quarantine; `output` is the program's tail, redacted.
+
+    `retry_after`: the other side asks to be left alone for so many seconds.
+    """
 
     def __init__(
         self,
@@ -78,10 +81,12 @@ class StepFailed(HomeportError):
         hint: str | None = None,
         fault: Fault | None = None,
         output: str = "",
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(code, message, hint=hint)
         self.fault = fault or CODES[code].fault
         self.output = output
+        self.retry_after = retry_after
 
 
 class Unavailable(HomeportError):

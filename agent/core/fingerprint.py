@@ -11,7 +11,7 @@ from msgspec.structs import replace as changed
 from agent.core.settings import Build, Seconds, Service
 
 _WHEN = {
-    "source": frozenset({"poll"}),
+    "source": frozenset({"poll", "max_size"}),
     "deploy": frozenset({"on", "workflow", "workflow_events", "prereleases", "freeze"}),
 }
 """Options that say when a revision is looked for and deployed, and not what becomes of it."""

@@ -15,15 +15,24 @@ _LOGIN = (
 )
 _OWNER = "Let the agent's user own the repository that `source.repository` names."
 _INSTALL = "Install git."
+_MEMORY = "git needs more memory for this repository than half of what the machine has: make it smaller."
 
 # In this order: the first that is found counts, and the more telling words come first.
 _MEANINGS: tuple[tuple[tuple[str, ...], str, str | None], ...] = (
     (("No space left on device", "Disk quota exceeded"), "disk-full", None),
     (("Read-only file system", "Input/output error"), "disk-failed", None),
+    (
+        (r"Out of memory, \w+ failed", "mmap failed", "unable to create threaded"),
+        "repository-too-big",
+        _MEMORY,
+    ),
+    (("fsck error in pack",), "git-failed", None),  # what the remote sent, however the connection ended then
     (("couldn't find remote ref",), "branch-missing", None),
     (("not our ref", "unadvertised object"), "revision-unknown", None),
     (("^env: ",), "git-failed", _INSTALL),
     (("dubious ownership",), "git-refused", _OWNER),
+    # a connection that ended, in the words of the library for TLS: that is no matter of clocks
+    (("recv error", "SSL_read", "non-properly terminated", "unexpected eof"), "git-unreachable", None),
     (("certificate", r"\bSSL\b", r"\bTLS\b", "gnutls"), "git-unreachable", _CLOCK),
     (("Operation too slow", "Timeout, server .* not responding"), "git-timeout", None),
     (
@@ -80,6 +89,7 @@ _MEANINGS: tuple[tuple[tuple[str, ...], str, str | None], ...] = (
 )
 _NOISE = re.compile(
     r"Please make sure you have the correct access rights|and the repository exists\.|^hint:|^warning:|^\s*$|^@+$"
+    r"|^To add an exception for this directory|^\s+git config --global --add safe\.directory"
 )
 # What is quoted, and every path: a directory may be called "is empty".
 _NAMES = re.compile(r"(?<!\w)'[^'\n]*'|\S*/\S*")

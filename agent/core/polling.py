@@ -57,8 +57,9 @@ def reason_against(tip: str, known: Known) -> str:  # noqa: PLR0911 - one reason
     return f"the tip failed {failures} times, see its deployments" if failures >= ATTEMPTS else ""
 
 
-def pause(interval: float, failures: int, chance: float) -> float:
-    """Seconds until the next poll, after so many failures in a row. `chance` is a random number from 0 to 1."""
+def pause(interval: float, failures: int, chance: float, wanted: float = 0.0) -> float:
+    """Seconds until the next poll, after so many failures in a row. `chance` is a random number from 0 to 1; `wanted`
+    seconds are what the remote asks to be left alone (F44): at most an hour is believed."""
     longest = max(interval, min(LONGEST_INTERVALS * interval, LONGEST_SECONDS))
     seconds = min(interval * (1 << min(failures, 10)), longest)
-    return seconds * (1 + JITTER * (2 * chance - 1))
+    return max(seconds * (1 + JITTER * (2 * chance - 1)), min(wanted, LONGEST_SECONDS))

@@ -6,7 +6,8 @@ with the next state; nothing else decides.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+import random
+from collections.abc import Callable
 
 from msgspec import structs
 
@@ -17,6 +18,7 @@ from agent.core.ports import Clock
 from agent.services.building import construct, migrate
 from agent.services.gate import Gate
 from agent.services.health import watch
+from agent.services.persistence import Step, persistent
 from agent.services.progress import Progress
 from agent.services.replace import replace
 from agent.services.rollback import WayBack
@@ -42,7 +44,9 @@ class Deployer:
         backups: Saves,
         clock: Clock,
         progress: Progress,
+        chance: Callable[[], float] = random.random,
     ) -> None:
+        """`chance` draws a number from 0 to 1, for the jitter of what is tried again."""
         self._site = site
         self._journal = journal
         self._services = services
@@ -50,9 +54,9 @@ class Deployer:
         self._clock = clock
         self._gate = Gate(site, journal, services, clock)
         self._progress = progress
-        self._steps: dict[State, Callable[[Deployment], Awaitable[Ended]]] = {
-            State.FETCHING: self._fetch,
-            State.BUILDING: self._build,
+        self._steps: dict[State, Step] = {
+            State.FETCHING: persistent(self._fetch, clock, chance, progress),
+            State.BUILDING: persistent(self._build, clock, chance, progress),  # submodules are fetched there
             State.BACKING_UP: self._back_up,
             State.SWITCHING: self._switch,
             State.VERIFYING: self._verify,

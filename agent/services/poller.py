@@ -33,6 +33,7 @@ class Poller:
         self._clock = clock
         self._chance = chance
         self._failures = 0
+        self._wanted = 0.0
         self._told: Polled | None = None
 
     @property
@@ -45,7 +46,7 @@ class Poller:
         while True:
             await self.poll()
             interval = self._site.settings.source.poll
-            await self._clock.sleep(pause(interval, self._failures, self._chance()))
+            await self._clock.sleep(pause(interval, self._failures, self._chance(), self._wanted))
 
     async def poll(self) -> None:
         """One poll. What fails is told when it begins to fail and when it works again, not each time."""
@@ -55,6 +56,7 @@ class Poller:
             note = await self._answer(tip)
         except (StepFailed, Unavailable) as problem:
             self._failures += 1
+            self._wanted = (problem.retry_after or 0.0) if isinstance(problem, StepFailed) else 0.0
             known = self._told.tip if self._told is not None else None
             self._tell(known, clean(f"{problem.message} ({problem.code})"))
             if self._failures == 1:
@@ -62,7 +64,7 @@ class Poller:
             return
         if self._failures:
             log.info("%s: the poll works again, after %d failures", name, self._failures)
-        self._failures = 0
+        self._failures, self._wanted = 0, 0.0
         self._tell(tip, note)
 
     async def _answer(self, tip: str) -> str:

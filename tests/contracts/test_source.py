@@ -778,7 +778,34 @@ def empty_mirror(mirror: Path) -> None:
     mirror.mkdir()
 
 
-@pytest.mark.parametrize("spoil", [spoil_objects, spoil_pack, flip_blob, lose_head, empty_ref, empty_mirror])
+def garble_config(mirror: Path) -> None:
+    (mirror / "config").write_bytes(b"[core\0\xff")
+
+
+def garble_packed_refs(mirror: Path) -> None:
+    (mirror / "packed-refs").write_bytes(os.urandom(200))
+    (mirror / "refs/remotes/origin/main").unlink(missing_ok=True)
+
+
+def garble_index(mirror: Path) -> None:
+    git_in(mirror, "repack", "-adq")
+    for path in (mirror / "objects/pack").glob("*.idx"):
+        path.chmod(0o644)
+        path.write_bytes(os.urandom(1000))
+
+
+def file_instead(mirror: Path) -> None:
+    subprocess.run(["rm", "-r", mirror], check=True)
+    mirror.write_text("")
+
+
+SPOILED = [
+    spoil_objects, spoil_pack, flip_blob, lose_head, empty_ref, empty_mirror, garble_config, garble_packed_refs,
+    garble_index, file_instead,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", SPOILED)
 @pytest.mark.parametrize("pushed", [True, False])
 async def test_a_corrupt_mirror_is_made_anew_by_itself(
     remote: Remote, home: Path, spoil: Callable[[Path], None], pushed: bool

@@ -52,6 +52,11 @@ UNREAD = f"fatal: Could not read from remote repository.\n\n{NO_ACCESS}"
             "mirror-corrupt",
         ),
         ("fatal: bad object HEAD", "mirror-corrupt"),
+        (
+            "fatal: Out of memory, malloc failed (tried to allocate 99 bytes)\nfatal: early EOF",
+            "repository-too-big",
+        ),
+        ("error: RPC failed; curl 56 GnuTLS recv error\nfatal: fsck error in packed object", "git-failed"),
         ("fatal: not a git repository: '/srv/x/mirror.git'", "mirror-corrupt"),
         ("env: 'git': No such file or directory", "git-failed"),
         ("fatal: something that nobody has seen", "git-failed"),
@@ -68,6 +73,29 @@ def test_a_wrong_clock_is_named() -> None:
     _, hint = explain("fatal: unable to access 'https://x/': server certificate verification failed.")
     assert hint
     assert "clock" in hint
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "error: RPC failed; curl 56 GnuTLS recv error (-110): The TLS connection was non-properly terminated.",
+        "fatal: unable to access 'https://x/': OpenSSL SSL_read: Connection reset by peer, errno 104",
+    ],
+)
+def test_a_connection_that_was_cut_is_no_matter_of_clocks(complaint: str) -> None:
+    """F33, F41"""
+    assert explain(complaint) == ("git-unreachable", None)
+
+
+def test_what_git_would_have_a_person_do_is_not_the_essence() -> None:
+    """F40: nobody is told to trust what belongs to somebody else."""
+    complaint = (
+        "fatal: detected dubious ownership in repository at '/srv/x'\n"
+        f"To add an exception for this directory, call:\n\n\tgit config --global --add safe.directory /srv/x\n{UNREAD}"
+    )
+    assert essence(complaint) == (
+        "fatal: detected dubious ownership in repository at '/srv/x' / fatal: Could not read from remote repository."
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from agent.core.backoff import PASSING, PAUSES
 from agent.core.errors import StepFailed, Unavailable
 from agent.core.model import Deployment, Fault, State
 from tests.fakes import START
@@ -267,6 +268,9 @@ async def test_a_switch_that_did_not_get_far_costs_the_service_nothing(shop: Wor
     assert shop.runtime.running == before
 
 
+TRIES = dict.fromkeys(PASSING, len(PAUSES))
+"""So often it is tried again by itself: `test_persistence`."""
+
 BEFORE_THE_SWITCH = {
     "fetching/releases.ready": "disk-full",
     "fetching/source.fetch": "git-unreachable",
@@ -287,7 +291,7 @@ async def test_what_the_world_breaks_before_the_switch_costs_nothing(
     """R-RB-6: failed, no quarantine, nothing live was touched; and the same delivery queues it again."""
     await shop.deploy()
     before = (shop.runtime.running, list(shop.runtime.acts), shop.releases.link)
-    shop.wire.raises(f"{act}/1", "before", lambda: no(code))
+    shop.wire.raises(f"{act}/1", "before", lambda: no(code), times=1 + TRIES.get(code, 0))
     bad = await shop.deploy()
     assert told(bad) == (State.FAILED, code, Fault.WORLD)
     assert (shop.runtime.running, shop.runtime.acts, shop.releases.link) == before

@@ -408,10 +408,10 @@ async def test_what_the_world_refuses_is_no_answer_of_a_path_filter() -> None:
     """R-RB-6."""
     async with a_workshop(source={"repository": "/x", "paths": ["src/**"]}) as shop:
         await shop.deploy()
-        shop.wire.raises("fetching/source.changes/1", "before", lambda: StepFailed("git-timeout", "slow"))
+        shop.wire.raises("fetching/source.changes/1", "before", lambda: StepFailed("git-failed", "slow"))
         revision = await shop.push()
         assert await shop.work()
-        assert told(await shop.of(revision)) == (State.FAILED, "git-timeout")
+        assert told(await shop.of(revision)) == (State.FAILED, "git-failed")
 
 
 # --- deploy.freeze (the tests' clock begins on a Sunday at noon)

@@ -212,6 +212,26 @@ async def test_it_asks_at_the_start_and_then_at_its_interval_with_jitter(shop: W
     assert len(await shop.all()) == 1
 
 
+@pytest.mark.parametrize(("wanted", "pauses"), [(1000, [1000, 300]), (10.0, [600, 300]), (1e9, [3600, 300])])
+async def test_a_remote_that_asks_to_be_left_alone_is_left_alone(
+    shop: Workshop, wanted: float, pauses: list[float]
+) -> None:
+    """F44: an hour is the most that is believed; afterwards everything is as it was."""
+    tip = shop.commit()
+    clock = Naps(2)
+    poller = a_poller(shop, clock)
+
+    def limited() -> StepFailed:
+        return StepFailed("git-unreachable", "error: 429", retry_after=wanted)
+
+    shop.wire.raises("idle/source.peek/1", "before", limited)
+    with pytest.raises(Stopped):
+        await poller.run()
+    assert clock.pauses == pauses
+    assert poller.last is not None
+    assert poller.last.tip == tip
+
+
 @pytest.mark.parametrize("error", [full, lambda: StepFailed("git-timeout", "not done in time")])
 async def test_trouble_of_any_kind_is_over_when_it_is_over(
     shop: Workshop, error: Callable[[], BaseException], monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,7 @@ from agent.adapters.source.door import Door
 from agent.adapters.source.layout import Layout
 from agent.adapters.source.mirror import Mirror
 from agent.adapters.source.program import Git
+from agent.adapters.source.room import FLOOR, Room
 from agent.core import settings
 from agent.core.errors import StepFailed
 from agent.core.gitwords import tip_of
@@ -41,12 +42,13 @@ class GitSource:
         *,
         deadline: float = DEADLINE,
         caps: tree.Caps | None = None,
+        floor: int = FLOOR,
     ) -> None:
         local = is_path(options.repository)
         remote = os.path.normpath(directory / options.repository) if local else options.repository
         door = Door(options, directory, secrets)
         self._git = Git(directory, door, secrets.redact, local=local, deadline=deadline)
-        self._mirror = Mirror(self._git, directory / "mirror.git", remote)
+        self._mirror = Mirror(self._git, directory / "mirror.git", remote, Room(options.max_size, floor))
         self._layout = Layout(options, directory, caps or tree.Caps())
         self._directory = directory
         self._refusal = refusal(options.repository)
@@ -68,11 +70,7 @@ class GitSource:
                 await self._mirror.fetch(self._refs, "--prune")
                 tip = await self._tip()
             except StepFailed as failure:
-                if failure.code not in ("git-failed", "mirror-corrupt"):
-                    raise
-                if await self._mirror.is_sound():
-                    raise StepFailed("git-failed", failure.message) from failure
-                await self._renew()
+                await self._heal(failure)
                 tip = await self._tip()
             await to_its_end(files.syncfs, self._mirror.path)
             return tip
@@ -154,6 +152,19 @@ class GitSource:
         if _BAD_NAME.search(self._branch):
             raise StepFailed("branch-missing", "the configured branch has a name that git does not allow")
 
+    async def _heal(self, failure: StepFailed) -> None:
+        """Makes the mirror anew if that may help after a fetch that failed; else raises."""
+        if failure.code == "repository-too-big":
+            if not await self._mirror.is_half_full():
+                await self._mirror.drop_unused()
+                raise failure
+            # what the branch has left behind goes; if it is too big even so, this raises
+        elif failure.code not in ("git-failed", "mirror-corrupt"):
+            raise failure
+        elif await self._mirror.is_sound():
+            raise StepFailed("git-failed", failure.message) from failure
+        await self._renew()
+
     async def _renew(self) -> None:
         await self._mirror.renew(self._refs, "--prune")
 
@@ -203,6 +214,7 @@ class GitSource:
         if not self._tidied:
             await process.end_orphans(self._git.mark)
             self._tidied = True
+        await self._mirror.claim()
         await self._mirror.remove_scraps()
 
 

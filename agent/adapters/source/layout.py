@@ -82,7 +82,9 @@ class Layout:
         for entry in gitlinks:
             path = os.path.join(part.path, entry.path)  # noqa: PTH118 - bytes
             address = await in_thread(_address, named.get(entry.path), path, part.mirror.remote, repository)
-            module = Mirror(part.mirror.git, self._place_of(address), address)
+            module = Mirror(
+                part.mirror.git, self._place_of(address), address, part.mirror.room, within=self._modules
+            )
             whole.used.add(module.path.parent)
             commit = entry.name.decode()
             await _obtain(module, commit, path)
@@ -121,6 +123,7 @@ def _address(url: str | None, path: bytes, base: str, repository: str) -> str:
 
 async def _obtain(module: Mirror, commit: str, path: bytes) -> None:
     """Brings exactly this commit, without its history where the server allows that."""
+    await module.claim()
     await module.remove_scraps()
     if await _has(module, commit):
         return

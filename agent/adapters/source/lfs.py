@@ -61,7 +61,7 @@ async def fill(
 
 async def _fetch(mirror: Mirror, revision: str) -> None:
     options = ("-c", f"remote.origin.url={mirror.remote}", "-c", "lfs.transfer.maxretries=2")
-    done = await mirror.git.call_remote(mirror.path, *options, "lfs", "fetch", "origin", revision)
+    done = await mirror.call_remote(*options, "lfs", "fetch", "origin", revision)
     if done.status != 0:
         raise StepFailed("lfs-failed", _said(mirror, done))
 

@@ -8,7 +8,9 @@ from typing import BinaryIO, TypeVar
 
 from agent.adapters import tree
 from agent.adapters.source.program import Git
-from agent.system import files
+from agent.adapters.source.room import Room, size_of
+from agent.core.errors import StepFailed
+from agent.system import files, process
 from agent.system.threads import in_thread, to_its_end
 
 T = TypeVar("T")
@@ -20,15 +22,29 @@ _NO_MORE = (
     "--no-auto-maintenance",
     "--no-recurse-submodules",
 )
+_CONFIG = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
+_NOT_OURS = ("hooks", "config.worktree", "info/attributes", "info/grafts", "objects/info/alternates")
+"""What a mirror never has by itself, and git would heed."""
 
 
 class Mirror:
-    """`path` is where it lies, in a directory whose `mirror.*` are its own; `remote` is an address that is allowed."""
+    """`path` is where it lies, in a directory whose `mirror.*` are its own; `remote` is an address that is allowed.
 
-    def __init__(self, git: Git, path: Path, remote: str) -> None:
+    `within`: a directory whose whole content shares the `room`; without it the mirror has it for itself.
+    """
+
+    def __init__(self, git: Git, path: Path, remote: str, room: Room, *, within: Path | None = None) -> None:
         self.git = git
         self.path = path
         self.remote = remote
+        self.room = room
+        self.within = within
+
+    async def claim(self) -> None:
+        """Makes sure that nobody else has a say in it, before git works there. What its own configuration names is run
+        (`core.alternateRefsCommand`), and a mirror needs none of it. Raises mirror-foreign if it is another user's:
+        git itself does not look at the owner of a directory that it is told (F40)."""
+        await to_its_end(_claim, self.path)
 
     async def looks_whole(self) -> bool:
         """Whether there is one at all; whether it is sound, only git can tell."""
@@ -41,8 +57,29 @@ class Mirror:
 
     async def fetch(self, refs: Sequence[str], *options: str, into: Path | None = None) -> None:
         """Fetches exactly these refspecs, whatever the remote has."""
-        arguments = ("fetch", *_NO_MORE, *options, "--end-of-options", self.remote, *refs)
-        done = await self.git.call_remote(into or self.path, *arguments)
+        done = await self.call_remote(
+            "fetch", *_NO_MORE, *options, "--end-of-options", self.remote, *refs, into=into
+        )
+        if done.status != 0:
+            raise self.git.failure(done)
+
+    async def call_remote(self, *arguments: str, into: Path | None = None) -> process.Finished:
+        """Runs git for what brings something here; it is ended when that is too much, and its scraps are removed."""
+        mirror = into or self.path
+        try:
+            return await self.room.watch(self.within or mirror, self.git.call_remote(mirror, *arguments))
+        except StepFailed as failure:
+            if failure.code == "repository-too-big":
+                await to_its_end(_remove_scraps, mirror)
+            raise
+
+    async def is_half_full(self) -> bool:
+        """Whether it takes more than half of its room."""
+        return await in_thread(size_of, self.path) > self.room.limit // 2
+
+    async def drop_unused(self) -> None:
+        """Removes what a fetch that was ended has brought and nothing names."""
+        done = await self.git.call(self.path, "prune", "--expire=now")
         if done.status != 0:
             raise self.git.failure(done)
 
@@ -54,7 +91,13 @@ class Mirror:
         done = await self.git.call(aside, "init", "--bare", "--quiet", "--template=")
         if done.status != 0:
             raise self.git.failure(done)
-        await self.fetch(refs, *options, into=aside)
+        try:
+            await self.fetch(refs, *options, into=aside)
+        except StepFailed as failure:
+            await to_its_end(files.remove_tree, aside)
+            if failure.code == "mirror-corrupt":  # there was nothing before: it is what was sent
+                raise StepFailed("git-failed", failure.message) from failure
+            raise
         await to_its_end(_swap_in, aside, self.path)
 
     async def remove_scraps(self) -> None:
@@ -93,6 +136,22 @@ class Mirror:
         names = b"".join(entry.name + b"\n" for entry in tree.order(entries))
         write = partial(tree.write, entries=entries, directory=directory)
         return await self.read(write, "cat-file", "--batch", "--buffer", stdin=names)
+
+
+def _claim(mirror: Path) -> None:
+    try:
+        owner = mirror.stat().st_uid
+    except FileNotFoundError:
+        return
+    if owner != os.geteuid():
+        raise StepFailed("mirror-foreign", f"{mirror} belongs to the user {owner} and not to the agent's")
+    if not mirror.is_dir():
+        return  # it is made anew
+    config = mirror / "config"
+    if config.is_symlink() or (config.is_file() and config.read_bytes() != _CONFIG):
+        files.write_atomic(config, _CONFIG)
+    for name in _NOT_OURS:
+        files.remove_tree(mirror / name)
 
 
 def _looks_whole(mirror: Path) -> bool:

@@ -2,14 +2,16 @@
 
 import asyncio
 import os
+import resource
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO, TypeVar, cast
 
 from agent.adapters import tree
 from agent.adapters.source.door import Door, Pass
+from agent.core import curltrace
 from agent.core.errors import StepFailed
 from agent.core.gitwords import essence, explain
 from agent.core.text import clean, clean_lines
@@ -25,6 +27,7 @@ _OPTIONS = (
     "credential.helper=",
     "submodule.recurse=false",
     "fetch.recurseSubmodules=no",
+    "core.bigFileThreshold=16m",  # bigger files are streamed, and not held in memory
     "gc.auto=0",
     "maintenance.auto=false",
     "safe.bareRepository=explicit",
@@ -39,6 +42,11 @@ _OPTIONS = (
         "missingSpaceBeforeDate", "missingSpaceBeforeEmail", "zeroPaddedDate", "zeroPaddedFilemode",
     )),
 )  # fmt: skip
+_LEAST_MEMORY = 256 << 20
+_ERRORS = 65536
+"""Bytes that are kept of what git says."""
+_TRACE = {"GIT_TRACE_CURL": "2", "GIT_TRACE_CURL_NO_DATA": "1"}
+"""For `core.curltrace`: the headers of a web server's answers, between git's complaints."""
 _KEPT_VARIABLES = ("PATH", "HOME", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO")
 
 
@@ -72,7 +80,7 @@ class Git:
         """The same for what speaks to the remote: with what lets it in."""
         await in_thread(self._door.prepare)
         child = await self._start(arguments, mirror, None, remote=True)
-        return await process.finish(child, deadline=self._deadline)
+        return await process.finish(child, deadline=self._deadline, limit=_ERRORS)
 
     async def stream(
         self, mirror: Path, consume: Callable[[BinaryIO], T], *arguments: str, stdin: bytes | None = None
@@ -99,11 +107,16 @@ class Git:
         complaint = self.complaint(done)
         code, hint = explain(complaint)
         message = clean(essence(complaint), 300) or f"git ended with status {done.status}"
-        return StepFailed(code, message, hint=hint)
+        wait = curltrace.retry_after(_text_of(done))
+        if wait is not None:
+            code, hint = "git-unreachable", None  # for now: GitHub also limits with 403
+            message += f" / it asks to wait {wait:.0f} seconds"
+        return StepFailed(code, message, hint=hint, retry_after=wait)
 
     def complaint(self, done: process.Finished) -> str:
-        """What git said on its standard error, without secrets."""
-        return self._redact(clean_lines(done.errors.decode("utf-8", "replace")))
+        """What git said on its standard error, without secrets and without the trace of its requests."""
+        is_cut = len(done.errors) >= _ERRORS
+        return self._redact(clean_lines(curltrace.without(_text_of(done), is_cut=is_cut)))
 
     @asynccontextmanager
     async def limits(self, what: str) -> AsyncIterator[None]:
@@ -124,6 +137,7 @@ class Git:
         await in_thread(_load_gitpython)
         environment = self._environment()
         if remote:
+            environment |= _TRACE
             environment["GIT_SSH_COMMAND"] = await in_thread(self._door.ssh_command)
         # GitPython starts from os.environ: these are what it must not hand on.
         others = [name for name in os.environ if name and name not in environment]
@@ -137,7 +151,7 @@ class Git:
                 f"--git-dir={mirror}",
                 *arguments,
             ]
-            return _spawn(command, self._directory, environment, source, let_in)
+            return _spawn(command, self._directory, environment, source, let_in, _memory())
 
     def _environment(self) -> dict[str, str]:
         """R-GIT-3. The mark lets a later agent find what this one left at work."""
@@ -151,6 +165,7 @@ class Git:
             "GIT_ATTR_NOSYSTEM": "1",
             "GIT_OPTIONAL_LOCKS": "0",
             "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_NO_LAZY_FETCH": "1",
             "GIT_PROTOCOL_FROM_USER": "0",
             "GIT_ALLOW_PROTOCOL": "https:ssh:file" if self._local else "https:ssh",
             "GIT_SSH_COMMAND": "/bin/false",
@@ -159,6 +174,10 @@ class Git:
             "LANGUAGE": "C",
             name: value,
         }
+
+
+def _text_of(done: process.Finished) -> str:
+    return done.errors.decode("utf-8", "replace").replace("\r\n", "\n")
 
 
 def _each(option: str, values: Sequence[str]) -> list[str]:
@@ -173,8 +192,18 @@ def _load_gitpython() -> None:
         raise StepFailed("git-failed", "the git program cannot be run", hint="Install git.") from error
 
 
+def _memory() -> int:
+    """Bytes that one program of git may take: an object of a pack may say that it is as long as it likes."""
+    return max(_LEAST_MEMORY, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+
+
 def _spawn(
-    command: Sequence[str], directory: Path, environment: dict[str, str], source: int, let_in: Pass
+    command: Sequence[str],
+    directory: Path,
+    environment: dict[str, str],
+    source: int,
+    let_in: Pass,
+    memory: int,
 ) -> "subprocess.Popen[bytes]":
     from git.cmd import Git
 
@@ -189,6 +218,8 @@ def _spawn(
     )
     child, handle.proc = handle.proc, None  # its end is ours: GitPython would only end the leader
     assert child is not None, "GitPython raises if it cannot start the program"
+    with suppress(OSError):  # it has ended already, or a sandbox forbids the call and limits memory itself
+        resource.prlimit(child.pid, resource.RLIMIT_DATA, (memory, memory))
     return child
 
 
