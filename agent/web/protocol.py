@@ -12,6 +12,8 @@ import asyncio
 import fcntl
 import logging
 import resource
+import socket
+import struct
 import sys
 import termios
 from collections import OrderedDict
@@ -35,6 +37,9 @@ ANSWER_SECONDS = 30.0
 
 PIECE = 64 * 1024
 """Bytes that are read of a connection at once."""
+
+
+_RESET = struct.pack("ii", 1, 0)  # struct linger of socket(7): on, for no time
 
 
 class Protocol(web.RequestHandler):
@@ -87,7 +92,10 @@ class Protocol(web.RequestHandler):
         )
 
     def cut(self) -> None:
-        """Ends the connection at once; what was not sent is lost."""
+        """Ends the connection at once; what was not sent is lost, also in the kernel, which would keep it for long."""
+        line = None if self.line is None or not self._unsent() else self.line.get_extra_info("socket")
+        if line is not None and line.fileno() >= 0:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.force_close()
         if self.line is not None:
             self.line.abort()
