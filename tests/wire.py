@@ -62,9 +62,9 @@ def everything(line: socket.socket) -> bytes:
     return bytes(received)
 
 
-def exchange(port: int, *pieces: bytes, half_close: bool = True) -> bytes:
-    """Sends the pieces; everything that comes back until the agent closes. `half_close` says that no more will come,
-    so that a connection that the agent keeps alive ends too."""
+def exchange(port: int, *pieces: bytes, half_close: bool = False) -> bytes:
+    """Sends the pieces; everything that comes back until the agent closes. `half_close` tells it that no more will
+    come."""
     with connected(port) as line:
         with suppress(ConnectionError):
             for piece in pieces:

@@ -189,8 +189,8 @@ class Server:
 
     async def _listen_on_port(self, runner: web.ServerRunner) -> None:
         listen = self.context.settings.listen
-        # so many are taken in at once, too, before there is a look at how many there are
-        site = web.TCPSite(runner, listen.host, listen.port, backlog=256)
+        # asyncio takes in so many in each round of the loop, and it is five rounds until one too many has gone again
+        site = web.TCPSite(runner, listen.host, listen.port, backlog=64)
         try:
             await site.start()
         except OSError as error:
