@@ -1,6 +1,6 @@
 """Much at once, against the real agent: what is bad costs little, what is good is answered, and the newest is live.
 
-The loads end by themselves and stay on loopback. `FLOOD_SECONDS` makes them longer (`make e2e-long`).
+The loads end by themselves and stay on loopback. `FLOOD_SECONDS` makes them longer (`make e2e-long`: 60).
 """
 
 import json
