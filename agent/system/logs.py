@@ -172,3 +172,5 @@ def set_up(redact: Callable[[str], str], *, level: str = "INFO", as_json: bool =
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # what no line shows need not be found out for each
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
