@@ -51,6 +51,7 @@ e2e: .venv/.ready packages ## the tests that need root: power cuts and failing d
 
 e2e-long: .venv/.ready packages ## the same with the long counts
 	POWER_CUT_STRIDE=1 $(BIN)/pytest -m root -s $(ARGS)
+	FLOOD_SECONDS=60 $(BIN)/pytest -s tests/outside/test_floods.py
 
 bench: .venv/.ready ## measurements beside their peers
 	$(BIN)/python -m bench $(ARGS)

@@ -118,7 +118,7 @@ def _admit(connection: sqlite3.Connection, delivery: Delivery, wanted: Sequence[
     row = connection.execute("SELECT * FROM deliveries WHERE digest = ?", (delivery.digest,)).fetchone()
     if row is not None and row["decision"] == "deploy":
         return _again(connection, row["number"], delivery, wanted)
-    number = _record(connection, structs.replace(delivery, decision="deploy"))
+    number = _record(connection, structs.replace(delivery, decision="deploy"), new=row is None)
     outcomes = [_place(connection, number, delivery, wish, delivery.received_at) for wish in wanted]
     placed = tuple(outcome for outcome in outcomes if isinstance(outcome, Placed))
     reasons = [outcome for outcome in outcomes if isinstance(outcome, str)]
@@ -217,9 +217,10 @@ def _go_back(
             return place_rollback(connection, wanted, trigger, "workflow-failed", now), ""
 
 
-def _record(connection: sqlite3.Connection, delivery: Delivery) -> int:
-    """The delivery's row; one that was ignored before takes the newer headers' place but keeps its number."""
-    connection.execute(
+def _record(connection: sqlite3.Connection, delivery: Delivery, *, new: bool = False) -> int:
+    """The delivery's row; one that was ignored before takes the newer headers' place but keeps its number. `new`: the
+    caller has seen that there is none."""
+    made = connection.execute(
         "INSERT INTO deliveries(digest, id, event, received_at, secret, repository, ref, revision, sender,"
         " decision, reason) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT(digest) DO UPDATE SET id = excluded.id, event = excluded.event,"
@@ -231,8 +232,10 @@ def _record(connection: sqlite3.Connection, delivery: Delivery) -> int:
             delivery.decision, delivery.reason,
         ),
     )  # fmt: skip
-    row = connection.execute("SELECT number FROM deliveries WHERE digest = ?", (delivery.digest,)).fetchone()
-    number = int(row[0])
+    number = made.lastrowid if new else None
+    if number is None:
+        row = connection.execute("SELECT number FROM deliveries WHERE digest = ?", (delivery.digest,)).fetchone()
+        number = int(row[0])
     trim_deliveries(connection, number)
     return number
 

@@ -36,6 +36,8 @@ VERSION_1 = (
     ) STRICT, WITHOUT ROWID""",
     "CREATE INDEX deployments_of_service ON deployments(service, number)",
     "CREATE INDEX deployments_open ON deployments(service, number) WHERE finished_at IS NULL",
+    "CREATE INDEX deployments_wanted ON deployments(service, revision, number) WHERE finished_at IS NULL",
+    "CREATE INDEX deployments_asked ON deployments(service, requested, number) WHERE finished_at IS NULL",
     """CREATE INDEX deployments_bounced ON deployments(service, number)
         WHERE fault = 'commit' AND state IN ('rolled_back', 'broken')""",
     """CREATE TABLE steps(

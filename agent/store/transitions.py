@@ -65,6 +65,12 @@ class Wish(Struct, frozen=True, kw_only=True):
     before: str | None = None
 
 
+_OPEN = (
+    "SELECT * FROM deployments WHERE service = ? AND {} = ? AND finished_at IS NULL AND target IS NULL"
+    " ORDER BY number"
+)
+
+
 def standing_of(
     connection: sqlite3.Connection,
     service: str,
@@ -74,21 +80,19 @@ def standing_of(
     requested: str | None = None,
 ) -> guard.Standing:
     """What the guard decides an admission on, as this transaction sees it."""
-    held = connection.execute(
-        "SELECT 1 FROM services WHERE name = ? AND held_since IS NOT NULL", (service,)
-    ).fetchone()
-    quarantined = connection.execute(
-        "SELECT 1 FROM quarantine WHERE service = ? AND revision = ? AND config_hash = ?",
+    held, quarantined = connection.execute(
+        "SELECT EXISTS(SELECT 1 FROM services WHERE name = ?1 AND held_since IS NOT NULL),"
+        " EXISTS(SELECT 1 FROM quarantine WHERE service = ?1 AND revision = ?2 AND config_hash = ?3)",
         (service, revision, config_hash),
     ).fetchone()
-    rows = connection.execute(
-        "SELECT * FROM deployments WHERE service = ? AND (revision = ? OR requested = ?)"
-        " AND finished_at IS NULL AND target IS NULL ORDER BY number",
-        (service, revision, requested),
-    ).fetchall()
+    rows = connection.execute(_OPEN.format("revision"), (service, revision)).fetchall()
+    if requested is not None:  # a query of its own: an OR would read every deployment that there ever was
+        asked = connection.execute(_OPEN.format("requested"), (service, requested)).fetchall()
+        rows = list({row["number"]: row for row in (*rows, *asked)}.values())
+        rows.sort(key=lambda row: int(row["number"]))
     return guard.Standing(
-        held=held is not None,
-        quarantined=quarantined is not None,
+        held=bool(held),
+        quarantined=bool(quarantined),
         open=tuple(deployment_of(row) for row in rows),
     )
 

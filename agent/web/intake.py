@@ -70,10 +70,14 @@ class Intake:
 
         Leave the block as soon as the body was read: nothing else is taken up in its place before.
 
-        Raises Refused: 413 (declared or real length over `limit`), 408, 400 if it is no HTTP or breaks off; and
-        Unavailable intake-busy.
+        Raises Refused: 413 (declared or real length over `limit`), 408, 400 if it is no HTTP, is encoded or breaks
+        off; and Unavailable intake-busy.
         """
         content = request.content
+        if request.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+            raise Refused(
+                400, "request-invalid", "a transfer encoding but chunked is not taken", headers=CLOSE
+            )
         if (request.content_length or 0) > limit:
             raise _too_large(limit)
         if content.is_eof():  # all of it came with the headers: the usual delivery

@@ -6,6 +6,8 @@
 - Over TCP a bearer token or a session says who asks; on the unix socket the peer's credentials do.
 - What changes something must say `application/json`, which no HTML form of another page can, and must not come
   from another origin. A session, which browsers send by themselves, needs an Origin that is ours (R-UI-2, 3).
+  So does what asks for another protocol on the connection (a WebSocket), whatever its method.
+- Wrong tokens are counted per client, as at the login: after ten within a minute the next ones are 429.
 - Here stands one of the two `except Exception` of the house: a defect is logged once and answered `internal`.
 
 /webhook passes none of this: it has its own, shorter way in `web.hooks`.
@@ -25,7 +27,7 @@ from agent.core.errors import HomeportError, Refused
 from agent.core.model import Scope
 from agent.core.text import clean
 from agent.web.context import Context
-from agent.web.exchange import Call, is_local, own_address
+from agent.web.exchange import Call, is_local, own_address, remote
 from agent.web.problems import problem, problem_of
 
 log = logging.getLogger(__name__)
@@ -126,15 +128,16 @@ class Guard:
         if principal is None and not match.open and (route is None or route.scope is not None):
             if route is not None and route.login and "text/html" in request.headers.get("Accept", ""):
                 return await route.login(call)
-            raise Refused(
-                401, "unauthorized", "this needs a token or a session", headers={"WWW-Authenticate": "Bearer"}
-            )
+            raise self._unknown(request)
         if not match.methods:
             raise Refused(404, "not-found", f"there is nothing at {request.path}")
         if route is None:
             return _other_method(request, match)
         if route.method not in _SAFE:
-            self._check_change(request, by_cookie=by_cookie)
+            self._check_origin(request, by_cookie=by_cookie)
+            _check_body(request)
+        elif "Upgrade" in request.headers:  # what is open for long can change much (CSWSH)
+            self._check_origin(request, by_cookie=by_cookie)
         if route.scope is not None and not call.principal.may(route.scope):
             raise Refused(403, "forbidden", f"this needs the scope {route.scope}")
         return await route.handler(call)
@@ -157,7 +160,17 @@ class Guard:
             return None, False
         return access.unseal(session, keys, self._context.clock.now().timestamp()), True
 
-    def _check_change(self, request: web.BaseRequest, *, by_cookie: bool) -> None:
+    def _unknown(self, request: web.BaseRequest) -> Refused:
+        """The answer to who is not known. A wrong token is counted per client: a good one is never limited."""
+        if "Authorization" in request.headers and (wait := strike(request, self._context)):
+            return Refused(
+                429, "too-many-requests", "too many wrong tokens", headers={"Retry-After": str(wait)}
+            )
+        return Refused(
+            401, "unauthorized", "this needs a token or a session", headers={"WWW-Authenticate": "Bearer"}
+        )
+
+    def _check_origin(self, request: web.BaseRequest, *, by_cookie: bool) -> None:
         headers = request.headers
         origin = headers.get("Origin")
         public = self._context.settings.public_url
@@ -167,14 +180,24 @@ class Guard:
             raise Refused(403, "cross-origin", "another page may not do this")
         if origin is None and by_cookie:
             raise Refused(403, "cross-origin", "with a session, this needs an Origin header")
-        if headers.get("Content-Encoding"):
-            raise Refused(
-                415, "content-type", "compressed bodies are not taken", hint="Send it uncompressed."
-            )
-        if request.method != "DELETE" and not github.is_json(headers.getall("Content-Type", [])):
-            raise Refused(
-                415, "content-type", "this needs a JSON body", hint="Send `Content-Type: application/json`."
-            )
+
+
+def _check_body(request: web.BaseRequest) -> None:
+    """What changes something is JSON: no form of another page can send that."""
+    headers = request.headers
+    if headers.get("Content-Encoding"):
+        raise Refused(415, "content-type", "compressed bodies are not taken", hint="Send it uncompressed.")
+    if request.method != "DELETE" and not github.is_json(headers.getall("Content-Type", [])):
+        raise Refused(
+            415, "content-type", "this needs a JSON body", hint="Send `Content-Type: application/json`."
+        )
+
+
+def strike(request: web.BaseRequest, context: Context) -> int:
+    """Counts a wrong token of this client: 0, or the seconds that it must wait before the next one."""
+    forwarded = request.headers.getall("X-Forwarded-For", [])
+    client = access.client(remote(request), forwarded, context.proxies)
+    return context.refused_tokens.strike(client, context.clock.monotonic())
 
 
 def _other_method(request: web.BaseRequest, match: Match) -> web.Response:

@@ -24,7 +24,13 @@ from agent.web.context import Context
 from agent.web.exchange import Call
 from agent.web.hooks import Webhook
 from agent.web.middleware import Guard, Match, Route
-from agent.web.protocol import DEADLINE_SECONDS, Protocols, take_beginning
+from agent.web.protocol import (
+    ANSWER_SECONDS,
+    DEADLINE_SECONDS,
+    MOST_CONNECTIONS,
+    Protocols,
+    take_beginning,
+)
 
 READ, DEPLOY, ADMIN = Scope.READ, Scope.DEPLOY, Scope.ADMIN
 
@@ -123,12 +129,21 @@ class Server:
     """The agent's face on the network. `start` binds; `stop` ends in order, and does nothing a second time."""
 
     def __init__(
-        self, context: Context, *, deadline: float = DEADLINE_SECONDS, patience: float = 5.0
+        self,
+        context: Context,
+        *,
+        deadline: float = DEADLINE_SECONDS,
+        patience: float = 5.0,
+        connections: int = MOST_CONNECTIONS,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
-        """`deadline`: seconds for a request, head and body. `patience`: for those that run at the end."""
+        """`deadline`: seconds for a request, head and body; `answer_seconds`: for a client that takes nothing of its
+        answer. `patience`: for requests that run at the end. `connections`: at most, at the same time."""
         self.context = context
         """What a request that begins now gets to see; a reload puts another one here."""
         self._deadline = deadline
+        self._connections = connections
+        self._answer_seconds = answer_seconds
         self._patience = patience
         self._runner: web.ServerRunner | None = None
         self._socket: Path | None = None
@@ -138,9 +153,13 @@ class Server:
     async def start(self) -> None:
         """Listens on TCP and on the unix socket. Raises Unavailable: port-taken, already-running."""
         self._router = Router(routes(Webhook()))
-        self._runner = web.ServerRunner(
-            Protocols(self._dispatch, deadline=self._deadline), shutdown_timeout=self._patience
+        protocols = Protocols(
+            self._dispatch,
+            deadline=self._deadline,
+            most=self._connections,
+            answer_seconds=self._answer_seconds,
         )
+        self._runner = web.ServerRunner(protocols, shutdown_timeout=self._patience)
         await self._runner.setup()
         try:
             await self._listen_on_port(self._runner)
@@ -170,7 +189,8 @@ class Server:
 
     async def _listen_on_port(self, runner: web.ServerRunner) -> None:
         listen = self.context.settings.listen
-        site = web.TCPSite(runner, listen.host, listen.port, backlog=1024)
+        # asyncio takes in so many in each round of the loop, and it is five rounds until one too many has gone again
+        site = web.TCPSite(runner, listen.host, listen.port, backlog=64)
         try:
             await site.start()
         except OSError as error:

@@ -12,7 +12,7 @@ from aiohttp import web
 from agent.core import access
 from agent.core.errors import Refused
 from agent.web.exchange import Call, answer, remote
-from agent.web.middleware import COOKIE
+from agent.web.middleware import COOKIE, strike
 
 
 class Login(msgspec.Struct, forbid_unknown_fields=True):
@@ -64,11 +64,7 @@ def _described(principal: access.Principal, expires: int | None) -> dict[str, ob
 
 
 def _refuse(call: Call) -> Refused:
-    request = call.request
-    client = access.client(
-        remote(request), request.headers.getall("X-Forwarded-For", []), call.context.proxies
-    )
-    wait = call.context.refused_tokens.strike(client, call.context.clock.monotonic())
+    wait = strike(call.request, call.context)
     if wait:
         return Refused(429, "too-many-requests", "too many wrong tokens", headers={"Retry-After": str(wait)})
     return Refused(401, "unauthorized", "this token is not known")

@@ -1,5 +1,6 @@
 """What a delivery asks for exactly, a commit or a ref, stays with it: joined, held, and sent again."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -150,3 +151,29 @@ async def test_a_run_of_a_quarantined_commit_is_ignored(store: Store) -> None:
     await store.fail(Change(reason="build-failed", fault=Fault.COMMIT))
     assert (await store.run(b"second attempt")).reason == "quarantined"
     assert (await store.release()).decision == "deploy", "whether it is the same commit shows after the fetch"
+
+
+async def test_what_an_admission_costs_does_not_grow_with_what_there_is_already(
+    store: Store, database: Database
+) -> None:
+    """R-RX-12, R-RX-25, F48: 2000 that wait and a history behind them: no more work for SQLite than at the start."""
+
+    async def effort(number: int) -> int:
+        """Hundreds of instructions of SQLite's machine that one delivery takes."""
+        ticks = 0
+
+        def tick() -> int:
+            nonlocal ticks
+            ticks += 1
+            return 0
+
+        await database.write(lambda connection: connection.set_progress_handler(tick, 100))
+        await store.run(b"%d" % number, f"{number:040x}")
+        await store.release(b"tag %d" % number, f"refs/tags/v{number}")
+        await database.write(lambda connection: connection.set_progress_handler(None, 100))
+        return ticks
+
+    at_first = await effort(1)
+    for start in range(100, 2100, 100):
+        await asyncio.gather(*(store.run(b"%d" % n, f"{n:040x}") for n in range(start, start + 100)))
+    assert await effort(5000) <= 2 * at_first + 5

@@ -252,7 +252,14 @@ def a_scraper(**source: Any) -> Service:
 
 
 async def open_house(
-    directory: Path, database: Database, settings: Settings, *, deadline: float = 10.0, **differences: Any
+    directory: Path,
+    database: Database,
+    settings: Settings,
+    *,
+    deadline: float = 10.0,
+    connections: int = 512,
+    answer_seconds: float = 30.0,
+    **differences: Any,
 ) -> AsyncIterator[House]:
     clock = FakeClock()
     backups = ShelfOfBackups()
@@ -281,7 +288,9 @@ async def open_house(
     )
     for name, value in differences.items():
         setattr(context, name, value)
-    server = Server(context, deadline=deadline, patience=2.0)
+    server = Server(
+        context, deadline=deadline, patience=2.0, connections=connections, answer_seconds=answer_seconds
+    )
     await server.start()
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as http:
         try:
