@@ -318,10 +318,10 @@ def option_paths() -> set[str]:
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
 def test_an_option_that_a_page_names_exists(page: Path) -> None:
     """A dotted word in backticks that begins with a block of the file."""
-    known = option_paths()
+    known, events = option_paths(), written_events()  # once: it reads the whole of the code
     blocks = {path.partition(".")[0] for path in known if "." in path}
     for word in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?::[^`]*)?`", page.read_text(encoding="utf-8")):
-        if word.partition(".")[0] in blocks and word not in written_events():
+        if word.partition(".")[0] in blocks and word not in events:
             assert word in known, f"{page.name}: {word}"
 
 
