@@ -6,7 +6,7 @@ BIN := .venv/bin
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_NO_PROGRESS := 1
 
-.PHONY: demo test check bench e2e e2e-long packages lint format clean help
+.PHONY: demo test check bench e2e e2e-long fuzz packages lint format clean help
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | sort
@@ -52,6 +52,9 @@ e2e: .venv/.ready packages ## the tests that need root: power cuts and failing d
 e2e-long: .venv/.ready packages ## the same with the long counts
 	POWER_CUT_STRIDE=1 $(BIN)/pytest -m root -s $(ARGS)
 	FLOOD_SECONDS=60 $(BIN)/pytest -s tests/outside/test_floods.py
+
+fuzz: .venv/.ready ## ten times the cases of the fuzz tests; FUZZ_SEED= for other ones
+	FUZZ_TIMES=$${FUZZ_TIMES:-10} $(BIN)/pytest -n 2 -rP -o timeout=3600 tests/fuzz $(ARGS)
 
 bench: .venv/.ready ## measurements beside their peers
 	$(BIN)/python -m bench $(ARGS)

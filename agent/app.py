@@ -22,7 +22,7 @@ from agent import __version__
 from agent.adapters.backup import Place, a_store, sources_of
 from agent.core import settings as options
 from agent.core.configuration import needs_secrets
-from agent.core.errors import Unavailable
+from agent.core.errors import ConfigError, Unavailable
 from agent.core.model import Deployment, State
 from agent.core.reload import Difference, Reloaded, difference, in_force
 from agent.core.settings import Settings
@@ -155,7 +155,7 @@ class Agent:
         return Reloading(
             str(file),
             stamp=lambda: in_thread(files.stamp, file),
-            load=lambda: in_thread(load),
+            load=lambda: in_thread(self._load, load),
             apply=self._apply,
             events=self.events,
             clock=self.clock,
@@ -188,6 +188,7 @@ class Agent:
             trouble=self.room.trouble,
             config=self.reloading.status,
             reload=self.reloading.reload,
+            redact=secrets.redact,
         )
 
     def _ended(self, deployment: Deployment) -> None:
@@ -225,6 +226,21 @@ class Agent:
         await self.journal.stop_in_order()
 
     # --- a reload
+
+    def _load(self, load: Load) -> tuple[Settings, Secrets]:
+        """Reads the file; what is wrong with it does not repeat a secret that is in use."""
+        try:
+            return load()
+        except ConfigError as error:
+            hidden = [
+                replace(
+                    problem,
+                    path=self._secrets.redact(problem.path),
+                    message=self._secrets.redact(problem.message),
+                )
+                for problem in error.problems
+            ]
+            raise ConfigError(hidden, file=error.file) from error
 
     async def _apply(self, loaded: tuple[Settings, Secrets]) -> Reloaded:
         """Puts another configuration in force. All that can fail comes before the exchange, which waits for nothing:

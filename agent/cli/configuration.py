@@ -60,7 +60,7 @@ def look(path: Path, environ: Mapping[str, str], *, credentials_required: bool) 
     return Loaded(
         examined.settings,
         secrets,
-        configuration.in_order([*examined.problems, *_at_lines(missing, document.lines)]),
+        configuration.in_order(_without(secrets, [*examined.problems, *_at_lines(missing, document.lines)])),
         _at_lines(warnings, document.lines),
     )
 
@@ -91,6 +91,11 @@ def _zone_problems(settings: Settings, environ: Mapping[str, str]) -> list[Probl
         hint = "name one such as Europe/Berlin, and install tzdata"
         return [Problem("timezone", str(error), hint=hint)]
     return []
+
+
+def _without(secrets: Secrets, problems: list[Problem]) -> list[Problem]:
+    """A secret that stands where its reference belongs, and elsewhere as well, is not repeated."""
+    return [replace(problem, message=secrets.redact(problem.message)) for problem in problems]
 
 
 def _at_lines(problems: list[Problem], lines: Mapping[str, int]) -> list[Problem]:

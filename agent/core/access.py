@@ -150,6 +150,8 @@ def client(remote: str, forwarded: Sequence[str], trusted: Sequence[Network]) ->
             ipaddress.ip_address(hop)
         except ValueError:
             break
+        if "%" in hop:  # Python takes anything for a zone, line feeds too
+            break
         found = hop
     return found
 

@@ -20,7 +20,11 @@ def differs(body: bytes, wanted: Mapping[str, Scalar]) -> str:
         return ""
     try:
         document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+    ):  # the second one: of a key that is not UTF-8
         return "the body is not JSON"
     if not isinstance(document, dict):
         return "the body is not a JSON object"

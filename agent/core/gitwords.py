@@ -91,15 +91,18 @@ _NOISE = re.compile(
     r"Please make sure you have the correct access rights|and the repository exists\.|^hint:|^warning:|^\s*$|^@+$"
     r"|^To add an exception for this directory|^\s+git config --global --add safe\.directory"
 )
-# What is quoted, and every path: a directory may be called "is empty".
-_NAMES = re.compile(r"(?<!\w)'[^'\n]*'|\S*/\S*")
+# What is quoted, and every path: a directory may be called "is empty". A word is looked at once: a host may send a
+# long one, and an expression that tries each of its letters as a beginning would stop the agent for minutes.
+_QUOTED = re.compile(r"(?<!\w)'[^'\n]*'")
+_WORD = re.compile(r"\S+")
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _USER = re.compile(r"(?<=://)[^/\s@]*@")
 
 
 def explain(complaint: str) -> tuple[str, str | None]:
     """The code for what git said, and a better hint than the code's own where there is one."""
-    words_only = _NAMES.sub("NAME", complaint)
+    unquoted = _QUOTED.sub("NAME", complaint)
+    words_only = _WORD.sub(lambda word: "NAME" if "/" in word[0] else word[0], unquoted)
     for words, code, hint in _MEANINGS:
         if re.search("|".join(words), words_only, re.MULTILINE):
             return code, hint

@@ -234,7 +234,9 @@ def _record(connection: sqlite3.Connection, delivery: Delivery, *, new: bool = F
     )  # fmt: skip
     number = made.lastrowid if new else None
     if number is None:
-        row = connection.execute("SELECT number FROM deliveries WHERE digest = ?", (delivery.digest,)).fetchone()
+        row = connection.execute(
+            "SELECT number FROM deliveries WHERE digest = ?", (delivery.digest,)
+        ).fetchone()
         number = int(row[0])
     trim_deliveries(connection, number)
     return number

@@ -5,7 +5,7 @@ the rules of YAML 1.2 and nothing that surprises:
 
 - only true and false are booleans: `on`, `off`, `yes`, `no` are strings, and so are `12:30` and `2026-11-22`;
 - keys are always text; a key that stands twice is a problem; tags and merge keys are problems;
-- aliases are few, and what they blow up to is bounded (R-MO-8: "billion laughs"); so are size and depth.
+- aliases are few, and what they blow up to is bounded (R-MO-8: "billion laughs"); so are size, depth and lists.
 """
 
 import re
@@ -23,8 +23,10 @@ from agent.core.text import clean
 
 MAX_BYTES = 256 * 1024
 MAX_ALIASES = 64
-MAX_NODES = 50_000
+MAX_NODES = 20_000
 """Values, counted as often as aliases repeat them."""
+MAX_ENTRIES = 250
+"""Of one list or block: each is compared with the others, and every problem of each is told."""
 MAX_DEPTH = 32
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
@@ -182,6 +184,8 @@ class _Composer:
             self.root = value
             return ()
         parent = self._open[-1]
+        if len(parent.value) >= MAX_ENTRIES and parent.key is None:
+            self.stop(f"holds more than {MAX_ENTRIES} entries in one list or block", line)
         if isinstance(parent.value, list):
             location: Location = (*parent.location, len(parent.value))
             parent.value.append(value)

@@ -15,9 +15,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import TextIO
 
 from agent.core.text import clean, clean_lines
+
+log = logging.getLogger(__name__)
 
 LINE_LIMIT = 8192
 """Characters; what is longer is cut."""
@@ -161,7 +164,8 @@ def _told(record: logging.LogRecord) -> str:
 
 
 def set_up(redact: Callable[[str], str], *, level: str = "INFO", as_json: bool = False) -> None:
-    """Sends the log of the whole process to standard output."""
+    """Sends the log of the whole process to standard output, and what Python itself would print of a defect, too:
+    only so it is one line, and without secrets (R-RX-31)."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # whatever the locale, a line is written
     handler = Lines(sys.stdout)
@@ -174,3 +178,23 @@ def set_up(redact: Callable[[str], str], *, level: str = "INFO", as_json: bool =
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     # what no line shows need not be found out for each
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    sys.excepthook = _ended
+    threading.excepthook = _thread_ended
+    sys.unraisablehook = _unraisable
+
+
+def _ended(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        log.critical("the agent has ended by a defect", exc_info=(kind, error, trace))
+
+
+def _thread_ended(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is not None:
+        log.error("a thread has ended", exc_info=(ended.exc_type, ended.exc_value, ended.exc_traceback))
+
+
+def _unraisable(raised: "sys.UnraisableHookArgs") -> None:
+    if raised.exc_value is not None:
+        log.error(
+            "an error nobody waits for", exc_info=(raised.exc_type, raised.exc_value, raised.exc_traceback)
+        )

@@ -5,18 +5,18 @@ everybody is a problem of the configuration (R-RX-5, R-SD-4): the agent never ve
 """
 
 import base64
-import json
 import os
 import re
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from urllib.parse import quote, quote_plus
 
 from agent.core.errors import ConfigError, Problem
+from agent.core.hiding import LONG_ENOUGH, forms, hide
 from agent.core.settings import KeyRef, SecretRef
 
-MIN_BYTES = 16
+MIN_BYTES = LONG_ENOUGH
+_ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,63}|[A-Za-z_][A-Za-z0-9_]{0,31}")
 MAX_BYTES = 64 * 1024
 _OPENSSH = b"openssh-key-v1\0"
 
@@ -31,7 +31,7 @@ class Secrets:
         self._credentials = credentials_directory or (Path(named) if named else None)
         self._resolved: dict[SecretRef, bytes] = {}
         self._known: set[bytes] = set()
-        self._pattern: re.Pattern[str] | None = None
+        self._forms: tuple[str, ...] = ()
 
     @property
     def has_credentials(self) -> bool:
@@ -57,9 +57,11 @@ class Secrets:
             raise TypeError(f"not a reference to a key: {type(reference).__name__}")
         try:
             path = self._path(reference)
-            _check_key(_read_file(path, for_ssh=True))
+            key = _read_file(path, for_ssh=True)
+            _check_key(key)
         except _Unusable as error:
             raise ConfigError([Problem("", f"{_named(reference)} {error}", hint=error.hint)]) from error
+        self._hide({key})  # ssh reads it, and so can a build, which may print it
         return path
 
     def resolve_all(self, needs: Iterable[tuple[str, SecretRef | KeyRef]]) -> list[Problem]:
@@ -89,13 +91,13 @@ class Secrets:
         self._hide(newer._known)
 
     def redact(self, text: str) -> str:
-        """The text with every resolved secret replaced by ***, also where it is URL-encoded, base64 or in JSON."""
-        return self._pattern.sub("***", text) if self._pattern else text
+        """The text with every resolved secret replaced by ***, also where it is encoded: see `core.hiding`."""
+        return hide(text, self._forms)
 
     def _hide(self, secrets: set[bytes]) -> None:
         if not secrets <= self._known:
             self._known |= secrets
-            self._pattern = _pattern(self._known)
+            self._forms = forms(self._known)
 
     def _read(self, reference: SecretRef) -> bytes:
         if reference.env is not None:
@@ -124,7 +126,9 @@ class _Unusable(Exception):
 
 def _named(reference: SecretRef | KeyRef) -> str:
     if isinstance(reference, SecretRef) and reference.env is not None:
-        return f"the environment variable {reference.env}"
+        # what cannot be a name may be the secret itself, in the wrong place
+        named = f" {reference.env}" if _ENV_NAME.fullmatch(reference.env) else " that it names"
+        return f"the environment variable{named}"
     if reference.file is not None:
         return f"the file {reference.file}"
     return f"the credential {reference.credential}"
@@ -183,24 +187,3 @@ def _checked(data: bytes) -> bytes:
     if len(secret) > MAX_BYTES:
         raise _Unusable(f"is longer than {MAX_BYTES} bytes")
     return secret
-
-
-def _pattern(secrets: Iterable[bytes]) -> re.Pattern[str]:
-    """Every form of every secret, the longest first, so that no rest of one stays visible."""
-    forms = {form for secret in secrets for form in _forms(secret)}
-    return re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)))
-
-
-def _forms(secret: bytes) -> Iterable[str]:
-    text = secret.decode("utf-8", "replace")
-    yield text
-    # a program that prints it line by line shows its lines
-    yield from (line for line in text.splitlines() if len(line) >= MIN_BYTES)
-    yield json.dumps(text)[1:-1]
-    yield json.dumps(text, ensure_ascii=False)[1:-1]
-    yield quote(secret, safe="")
-    yield quote(secret)
-    yield quote_plus(secret)
-    yield base64.b64encode(secret).decode().rstrip("=")
-    yield base64.urlsafe_b64encode(secret).decode().rstrip("=")
-    yield secret.hex()

@@ -106,6 +106,8 @@ class Context:
     """When the freeze ends in which a service is now."""
     host: Callable[[], Mapping[str, object]] = _nothing
     """Figures of the machine."""
+    redact: Callable[[str], str] = str
+    """Hides every secret in a text."""
     trouble: Callable[[], str] = str
     """What is wrong with the state or its disk, as a sentence; "" if nothing is."""
     config: Callable[[], ConfigStatus | None] = _no_config

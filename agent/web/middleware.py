@@ -95,7 +95,7 @@ class Guard:
                 return _break_off(request, error)
             if not isinstance(error, Refused):
                 log.warning("%s %s: %s", request.method, clean(request.path), clean(str(error), 512))
-            response = problem_of(error, identity)
+            response = problem_of(error, identity, self._context.redact)
         except ConnectionError:
             response = web.Response(status=400)  # nobody is there to read it
         except Exception as error:

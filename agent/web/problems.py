@@ -6,7 +6,7 @@
 What this module does not know is a defect: it is answered `internal`, without a word of what went wrong.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 import msgspec
@@ -75,8 +75,10 @@ def problem(
     )
 
 
-def problem_of(error: HomeportError, request_id: str = "") -> web.Response:
-    """What the caller is told of an error of the house."""
+def problem_of(
+    error: HomeportError, request_id: str = "", redact: Callable[[str], str] = str
+) -> web.Response:
+    """What the caller is told of an error of the house. `redact`: it may quote what the caller sent."""
     status, headers = 500, dict[str, str]()
     invalid: ConfigError | None = None
     match error:
@@ -91,6 +93,6 @@ def problem_of(error: HomeportError, request_id: str = "") -> web.Response:
         case StepFailed():
             status = _STEP_STATUS.get(error.code, 500)
     return problem(
-        status, error.code, error.message,
+        status, error.code, redact(error.message),
         hint=error.hint, headers=headers, request_id=request_id, invalid=invalid,
     )  # fmt: skip

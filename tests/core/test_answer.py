@@ -60,6 +60,11 @@ def test_what_is_json_but_no_object(body: bytes) -> None:
     assert differs(body, {"a": 1}) == "the body is not a JSON object"
 
 
+def test_a_key_that_is_no_utf_8_is_no_json() -> None:
+    """Found by fuzzing: msgspec raises another error for it than for a value."""
+    assert differs(b'{"a\xa0": 1}', {"a": 1}) == "the body is not JSON"
+
+
 def test_text_that_is_there_and_text_that_is_not() -> None:
     assert lacks("grüße".encode(), "üß") == ""
     assert lacks(b"\xff ok", "ok") == ""

@@ -1,5 +1,7 @@
 """git's complaints, as git 2.39 and OpenSSH 9 write them."""
 
+from time import thread_time
+
 import pytest
 
 from agent.core.gitwords import essence, explain
@@ -113,6 +115,14 @@ def test_what_to_correct_is_named(complaint: str, word: str) -> None:
     assert code == "git-refused"
     assert hint
     assert word in hint
+
+
+def test_a_long_word_is_read_once() -> None:
+    """Found by fuzzing: a host may answer with 64 KiB of one word, which took minutes, and the agent stood still."""
+    began = thread_time()
+    assert explain("remote: " + "a" * 65_536) == ("git-failed", None)
+    assert explain("fatal: '" + "a' '" * 16_000) == ("git-failed", None)
+    assert thread_time() - began < 5
 
 
 def test_the_essence_has_no_boilerplate_and_no_password() -> None:

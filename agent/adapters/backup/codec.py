@@ -17,6 +17,8 @@ from agent.core.errors import StepFailed
 
 LEVEL = 2
 _ZLIB_LEVEL = 3
+_WINDOW_LOG = 23
+"""8 MiB: what a frame may ask its reader to hold. Ours ask for less; the library would hold 128 MiB."""
 
 
 class Damaged(Exception):
@@ -72,7 +74,7 @@ def decompress(codec: str, frame: bytes, length: int) -> bytes:
             raise Damaged("a frame has another length than its index says")
         return data
     zstd = _need_zstd()
-    engine = zstd.ZstdDecompressor()
+    engine = zstd.ZstdDecompressor(options=_reading(zstd))
     try:
         data = engine.decompress(frame, length)
         surplus = b"" if engine.eof else engine.decompress(b"", 1)
@@ -107,7 +109,12 @@ def reader(codec: str, file: IO[bytes]) -> IO[bytes]:
     """A decompressing stream over `file`. Its lines are read by `lines`, which translates what is damaged."""
     if codec == "zlib":
         return cast("IO[bytes]", gzip.GzipFile(fileobj=file, mode="rb"))
-    return cast("IO[bytes]", io.BufferedReader(_need_zstd().ZstdFile(file, "r")))
+    zstd = _need_zstd()
+    return cast("IO[bytes]", io.BufferedReader(zstd.ZstdFile(file, "r", options=_reading(zstd))))
+
+
+def _reading(zstd: Any) -> dict[Any, int]:
+    return {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
 
 
 def damages() -> tuple[type[Exception], ...]:

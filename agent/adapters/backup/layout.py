@@ -5,6 +5,7 @@ anywhere else, because links come last. Owners are kept where the agent may give
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,10 @@ from agent.system.files import Free, syncfs
 _PIECE = 1024 * 1024
 _FLOOR_BYTES, _FLOOR_INODES = 16 * 1024 * 1024, 64
 _PLAIN = ("file", "sqlite")
+_CONTRADICTIONS = frozenset(
+    {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENOENT, errno.EINVAL}
+)
+"""What a file system says of names that cannot stand beside each other: in a new directory, the backup is wrong."""
 
 
 def contents(read: Manifest, parts: Sequence[str], stopped: Stopped) -> Contents:
@@ -95,14 +100,15 @@ class _Layout:
     def take(self, file: BackupFile, packs: Packs) -> None:
         """Writes one entry; links and the modes of directories wait for `finish`."""
         path = self.target(file)
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if file.kind == "directory":
-            path.mkdir(mode=0o700, exist_ok=True)
-            self._directories.append((path, file))
-        elif file.kind == "symlink":
-            self._links.append((path, file))
-        else:
-            self._write(path, file, packs)
+        with _consistent(file):
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if file.kind == "directory":
+                path.mkdir(mode=0o700, exist_ok=True)
+                self._directories.append((path, file))
+            elif file.kind == "symlink":
+                self._links.append((path, file))
+            else:
+                self._write(path, file, packs)
 
     def _write(self, path: Path, file: BackupFile, packs: Packs) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -121,10 +127,22 @@ class _Layout:
     def finish(self) -> None:
         """Links, then what is known of directories, the deepest first: writing into one changes its time."""
         for path, file in self._links:
-            path.symlink_to(names.decode(file.target))
-            _describe(path, file)
+            with _consistent(file):
+                path.symlink_to(names.decode(file.target))
+                _describe(path, file)
         for path, file in sorted(self._directories, key=lambda found: len(found[0].parts), reverse=True):
             _describe(path, file)
+
+
+@contextlib.contextmanager
+def _consistent(file: BackupFile) -> Iterator[None]:
+    """Raises Damaged for an entry that no directory can hold beside the others."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _CONTRADICTIONS:
+            raise
+        raise Damaged(f"{file.path}: {error.strerror}") from error
 
 
 def _part(file: BackupFile, parts: Mapping[str, object]) -> str:

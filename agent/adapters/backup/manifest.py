@@ -33,6 +33,8 @@ FORMAT = 1
 _LINE_LIMIT = 16 * 1024 * 1024
 _CODECS = {"json.zst": "zstd", "json.gz": "zlib"}
 _MARK = "partial"
+_KINDS = frozenset({"file", "sqlite", "directory", "symlink"})
+_STATES = frozenset({"ok", "partial"})
 _NAME = re.compile(r"([0-9]{8,18})-(.+)\.(json\.zst|json\.gz|partial)", re.DOTALL)
 
 
@@ -164,6 +166,8 @@ class Manifest:
             raise Damaged(f"{path.name}: it is not what was written")
         if self.head.format != FORMAT:
             raise Damaged(f"{path.name}: format {self.head.format} is newer than this version of homeport")
+        if self.tail.state not in _STATES or min(self.tail.bytes, self.tail.packed_bytes) < 0:
+            raise Damaged(f"{path.name}: its end says what no backup says")
         self._count = count - 1
 
     def files(self) -> Iterator[BackupFile]:
@@ -174,11 +178,27 @@ class Manifest:
             for number, line in enumerate(lines):
                 if number == self._count:
                     return
-                yield _decode(line, BackupFile, self.path)
+                file = _decode(line, BackupFile, self.path)
+                if not _can_be(file):
+                    raise Damaged(f"{self.path.name}: an entry says what no file system says")
+                yield file
 
     def backup(self) -> Backup:
         """What the rest of the agent sees of it."""
         return described(self.head, self.tail, self.digest, self.path)
+
+
+def _can_be(file: BackupFile) -> bool:
+    """Whether the system's calls would take what an entry says: who can write here can also sign it."""
+    numbers = (
+        (file.size, 0, 2**63), (file.mode, 0, 0o10000), (file.mtime, -(2**63), 2**63), (file.uid, 0, 2**32 - 1),
+        (file.gid, 0, 2**32 - 1),
+    )  # fmt: skip
+    return (
+        file.kind in _KINDS
+        and all(least <= number < beyond for number, least, beyond in numbers)
+        and "\0" not in file.path + file.target
+    )
 
 
 def described(head: Head, tail: Tail, digest: str, path: Path) -> Backup:
