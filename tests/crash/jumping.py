@@ -1,9 +1,11 @@
 """The real agent under a clock that jumps: run as `python tests/crash/jumping.py serve ...`.
 
-JUMPING_FILE holds `{"at": STATE, "to": SECONDS}`: as soon as a deployment has entered that state, the clock on the wall
-is so many seconds off; `"at": "boot"` is so from the start. The monotonic clock goes on, as a kernel's does.
+JUMPING_FILE holds `{"at": STATE, "to": SECONDS, "after": SECONDS}`: so long after a deployment has entered that state
+the clock on the wall is so many seconds off; `"at": "boot"` is so from the start. The monotonic clock goes on, as a
+kernel's does.
 """
 
+import asyncio
 import json
 import os
 import sys
@@ -23,10 +25,17 @@ off = timedelta(0)
 
 def jump(place: str) -> None:
     """If the file says that it is here."""
-    global off  # noqa: PLW0603 - this module is the process
     wanted = json.loads(Path(os.environ["JUMPING_FILE"]).read_text(encoding="utf-8"))
-    if wanted["at"] == place:
-        off = timedelta(seconds=wanted["to"])
+    if wanted["at"] == place and wanted["after"]:
+        asyncio.get_running_loop().call_later(wanted["after"], set_off, wanted["to"])
+    elif wanted["at"] == place:
+        set_off(wanted["to"])
+
+
+def set_off(seconds: float) -> None:
+    """From now on."""
+    global off  # noqa: PLW0603 - this module is the process
+    off = timedelta(seconds=seconds)
 
 
 def now(self: SystemClock) -> datetime:

@@ -19,6 +19,11 @@ JUMPS = {"a year ahead": YEAR, "a year behind": -YEAR, "1970": -56 * YEAR}
 STATES = [state for state in TABLE if state is not State.QUEUED]
 
 
+WATCHED = (State.VERIFYING, State.ROLLING_BACK)
+MID_SECONDS = 0.1
+"""After the start of what is watched, which takes twice as long: two successes and the soak."""
+
+
 class Past:
     """What a home has lived through, and must still know."""
 
@@ -79,10 +84,10 @@ def start(home: Home, at: str, to: int) -> None:
     home.start(entry=ENTRY, wait=True, more={"JUMPING_FILE": str(home.directory / "jump")})
 
 
-def jump(home: Home, at: str, to: int) -> None:
+def jump(home: Home, at: str, to: int, after: float = 0) -> None:
     """From now on the agent's clock jumps there."""
     written = home.directory / "jump.new"
-    written.write_text(json.dumps({"at": at, "to": to}))
+    written.write_text(json.dumps({"at": at, "to": to, "after": after}))
     written.replace(home.directory / "jump")
 
 
@@ -91,7 +96,7 @@ def home(make_home: Callable[..., Home]) -> Home:
     """A quick one in which the rules let nothing go by themselves."""
     made = make_home()
     app = made.settings["services"]["app"]
-    app["health"] |= {"soak": "100ms", "every": "30ms", "timeout": "60s"}
+    app["health"] |= {"soak": "200ms", "every": "30ms", "timeout": "60s"}
     app["deploy"] |= {"keep_releases": 90}
     app["backup"]["keep"] = {"last": 90, "daily": 9, "weekly": 0}
     app["rollback"] = {"max_per_hour": 9}
@@ -107,7 +112,8 @@ def test_a_clock_that_jumps_in_any_state_changes_no_end_and_loses_nothing(home: 
     for _ in range(2):
         assert past.deploy()["state"] == "succeeded"
     for number, state in enumerate(STATES):
-        jump(home, state, JUMPS[name] if (number + len(name)) % 2 == 0 else 0)
+        to = JUMPS[name] if (number + len(name)) % 2 == 0 else 0
+        jump(home, state, to, MID_SECONDS if state in WATCHED else 0)
         mode = "crash" if state is State.ROLLING_BACK else "good"
         ended = past.deploy(mode)
         assert ended["state"] == ("succeeded" if mode == "good" else "rolled_back"), (state, ended)
