@@ -38,7 +38,7 @@ format: .venv/.ready ## put the code into form
 	$(BIN)/ruff check --fix .
 
 # What the e2e tests need and Debian has: program:package. RUNLEVEL=1: an sshd that is installed is not started.
-NEEDED := sshd:openssh-server git-lfs:git-lfs cc:gcc
+NEEDED := sshd:openssh-server git-lfs:git-lfs cc:gcc faketime:faketime
 
 packages:
 	@missing=$$(for each in $(NEEDED); do \
@@ -46,11 +46,11 @@ packages:
 	if [ -n "$$missing" ]; then echo "installing$$missing"; apt-get -qq update && \
 	  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null; fi
 
-e2e: .venv/.ready packages ## the tests that need root: power cuts and failing disks, real ssh hosts, Git LFS
+e2e: .venv/.ready packages ## the tests that need root: power cuts and failing disks, real ssh hosts, Git LFS, a day in a minute
 	$(BIN)/pytest -m root $(ARGS)
 
 e2e-long: .venv/.ready packages ## the same with the long counts
-	POWER_CUT_STRIDE=1 $(BIN)/pytest -m root -s $(ARGS)
+	POWER_CUT_STRIDE=1 SOAK_MINUTES=20 $(BIN)/pytest -m root -s $(ARGS)
 	FLOOD_SECONDS=60 $(BIN)/pytest -s tests/outside/test_floods.py
 
 fuzz: .venv/.ready ## ten times the cases of the fuzz tests; FUZZ_SEED= for other ones

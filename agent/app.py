@@ -50,7 +50,7 @@ from agent.store.polls import Polls
 from agent.store.restores import RestoreRows
 from agent.store.rollbacks import Rollbacks
 from agent.store.services import ServiceRows
-from agent.system import files
+from agent.system import files, memory
 from agent.system.ballast import Ballast
 from agent.system.clock import SystemClock
 from agent.system.host import Host
@@ -141,7 +141,7 @@ class Agent:
         return Lane(
             site, deployer, self.journal, self.services, self.rollbacks, self.locks[site.name], self.clock,
             self._ended, settle=partial(self.restores.recover, site.name),
-            tidy=partial(self.pruning.tidy, site.name), short=lambda: self.database.short,
+            tidy=partial(self._tidy, site.name), short=lambda: self.database.short,
         )  # fmt: skip
 
     async def _ensure_room(self) -> None:
@@ -150,6 +150,11 @@ class Agent:
     def _wake_all(self) -> None:
         for name in self._settings.services:
             self.roster.wake(name)
+
+    async def _tidy(self, name: str) -> None:
+        """After a deployment: what it has filled, on the disk and in memory, is given back."""
+        await self.pruning.tidy(name)
+        await in_thread(memory.give_back)
 
     def _make_reloading(self, load: Load, file: Path) -> Reloading[tuple[Settings, Secrets]]:
         return Reloading(
@@ -182,7 +187,7 @@ class Agent:
             config_hash=hashes_of(self._settings),
             wake=self.roster.wake,
             health=self.monitor.health,
-            host=Host(state_dir).figures,
+            host=partial(in_thread, Host(state_dir).figures),
             polled=lambda name: self.pollers[name].last if name in self.pollers else None,
             frozen_until=lambda name: self.sites[name].freeze.until(self.clock.now()),
             trouble=self.room.trouble,

@@ -28,6 +28,7 @@ def serve(settings: Settings, secrets: Secrets, load: Load, file: Path) -> int:
     """
     os.umask(0o027)
     memory.return_large_blocks()
+    memory.share_one_heap()
     state_dir = Path(settings.state_dir)
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -31,8 +31,10 @@ def run(options: argparse.Namespace) -> int:
     import os
 
     from agent.cli.configuration import load, of_programs
-    from agent.foreground import serve
-    from agent.system import logs
+    from agent.system import logs, tls
+
+    with tls.without_authorities():
+        from agent.foreground import serve
 
     file = Path(os.path.abspath(options.config))  # noqa: PTH100 - a link to the file stays what it is
     settings, secrets = load(file, os.environ)

@@ -71,9 +71,15 @@ def holds(bounced: Sequence[datetime], now: datetime, limit: int) -> bool:
     the newest included.
 
     Those within WINDOW before `now` count; ends in the future (the clock was set back) count too, because ignoring
-    them would open the loop again.
+    them would open the loop again. Where something later is known, `dated` has put them before it.
     """
     return sum(end > now - WINDOW for end in bounced) >= limit
+
+
+def dated(end: datetime, after: datetime | None, now: datetime) -> datetime:
+    """When an automatic rollback ended at the latest: its own record, unless that was made by a clock that ran ahead.
+    `after` is what the clock of now said when the first deployment behind it was asked for."""
+    return end if end <= now or after is None else after
 
 
 def retreat(revision: str | None, *, live: str | None, held: bool, ways: Sequence[Release]) -> Admit | Ignore:

@@ -33,30 +33,40 @@ def removable(
 
 
 def outdated(
-    backups: Iterable[Backup], now: datetime, keep: Keep, protected: Collection[str]
+    backups: Sequence[Backup], now: datetime, keep: Keep, protected: Collection[str]
 ) -> list[Backup] | None:
     """The backups that may go, oldest first; None: nothing may, because the clock is not to be believed (R-PL-7).
 
-    A good one is `ok`. What is not stays until there are `last` newer good ones; what was found without a record
-    (`unverified`) may be good, and the rules for days, weeks and months keep it, too. Days are UTC's; ages count from
-    the newest backup, so that no clock makes all of them old.
+    `backups` come in the order in which they were made, the newest first: that order no clock can turn. A good one is
+    `ok`. What is not stays until there are `last` newer good ones; what was found without a record (`unverified`) may
+    be good, and the rules for days, weeks and months keep it, too. Days are UTC's; ages count from the newest date, so
+    that no clock makes all of them old.
+
+    What is dated later than `now` stays, and nothing else goes either until `last` good ones were made after it: then
+    it was made under a clock that ran ahead, and must not stop the rules for years.
     """
-    every = sorted(backups, key=lambda backup: (backup.at, backup.id), reverse=True)
-    if every and now < every[0].at:
-        return None
-    last = [backup for backup in every if backup.state == "ok"][: keep.last]
-    kept = {backup.id for backup in last} | set(protected)
+    last = [backup for backup in backups if backup.state == "ok"][: keep.last]
     enough = len(last) == keep.last
-    kept.update(
-        backup.id for backup in every if backup.state != "ok" and not (enough and backup.at < last[-1].at)
+    if any(backup.at > now for backup in backups) and not (enough and _settled(backups, last[-1], now)):
+        return None
+    kept = {backup.id for backup in last} | set(protected)
+    older = set() if not enough else {backup.id for backup in backups[backups.index(last[-1]) :]}
+    kept.update(backup.id for backup in backups if backup.state != "ok" and backup.id not in older)
+    dated = sorted(
+        (backup for backup in backups if backup.at <= now), key=lambda one: (one.at, one.id), reverse=True
     )
-    usable = [backup for backup in every if backup.state in ("ok", "unverified")]
+    usable = [backup for backup in dated if backup.state in ("ok", "unverified")]
     young = [
         backup for backup in usable if _present(usable, keep) - backup.at <= timedelta(seconds=keep.max_age)
     ]
     for count, period in ((keep.daily, _day), (keep.weekly, _week), (keep.monthly, _month)):
         kept.update(_newest_of_each(young, count, period))
-    return [backup for backup in reversed(every) if backup.id not in kept]
+    return [backup for backup in reversed(dated) if backup.id not in kept]
+
+
+def _settled(backups: Sequence[Backup], last: Backup, now: datetime) -> bool:
+    """Whether everything from this one on was made by a clock that is not ahead of the one of now."""
+    return all(backup.at <= now for backup in backups[: backups.index(last) + 1])
 
 
 def _present(usable: Sequence[Backup], keep: Keep) -> datetime:

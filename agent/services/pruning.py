@@ -71,6 +71,8 @@ class Pruning:
         self._readers = readers
         self._clock = clock
         self._prunings = asyncio.Semaphore(PRUNINGS)
+        self._began = clock.monotonic()
+        self._seen: dict[str, float] = {}
 
     async def prune(self, service: str, *, dry_run: bool = False) -> Pruned:
         """Removes what the rules do not keep. Raises Unavailable backup-busy; StepFailed prune-refused, backup-bad
@@ -100,7 +102,10 @@ class Pruning:
 
     async def keep_newest_copy(self, service: str) -> None:
         """After a restore: what earlier ones replaced goes."""
-        for restore in (await self._copies(service))[1:]:
+        copies = await self._copies(service)
+        for restore in copies[:1]:
+            self._seen[restore.id] = self._clock.monotonic()
+        for restore in copies[1:]:
             await self._forget_copy(restore)
 
     async def _outdated(self, service: str) -> Sequence[Backup]:
@@ -135,14 +140,18 @@ class Pruning:
         return [restore for restore in every if restore.kept and restore.state is Standing.DONE]
 
     async def _old_copies(self, service: str) -> Sequence[Restore]:
-        now = self._clock.now()
+        """By the wall clock, and by what this agent has seen pass since: a clock that jumped makes nothing old."""
+        now, passed = self._clock.now(), self._clock.monotonic() - COPY_AGE.total_seconds()
         return [
             restore
             for restore in await self._copies(service)
-            if restore.finished_at is not None and now - restore.finished_at > COPY_AGE
+            if restore.finished_at is not None
+            and now - restore.finished_at > COPY_AGE
+            and self._seen.get(restore.id, self._began) < passed
         ]
 
     async def _forget_copy(self, restore: Restore) -> None:
         """The files first: a row without them is harmless."""
         await self._places[restore.service].forget(restore.swaps)
         await self._restores.advance(restore, replace(restore, kept=False))
+        self._seen.pop(restore.id, None)

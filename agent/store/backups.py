@@ -77,11 +77,11 @@ class BackupRows:
         return None if row is None else msgspec.json.decode(row["body"], type=Backup)
 
     async def rows(self, service: str | None = None) -> list[Backup]:
-        """All of them, or one service's, newest first."""
+        """All of them, or one service's, newest first: in the order in which they were made, not by their dates."""
         where, values = ("WHERE service = ?", (service,)) if service else ("", ())
         rows = await self._database.read(
             lambda connection: connection.execute(
-                f"SELECT body FROM backups {where} ORDER BY at DESC, id DESC",  # noqa: S608 - no outside text
+                f"SELECT body FROM backups {where} ORDER BY number DESC",  # noqa: S608 - no outside text
                 values,
             ).fetchall()
         )

@@ -178,13 +178,13 @@ def place_rollback(
 
 
 def releases_of(connection: sqlite3.Connection, service: str, config_hash: str) -> list[Release]:
-    """Every release that was begun and not pruned, oldest first. A quarantine counts with the configuration that a
-    release was built for and with the one that is named."""
+    """Every release that was begun and not pruned, oldest first, by its number: clocks jump. A quarantine counts with
+    the configuration that a release was built for and with the one that is named."""
     rows = connection.execute(
         "SELECT *, EXISTS(SELECT 1 FROM quarantine WHERE quarantine.service = releases.service"
         " AND quarantine.revision = releases.revision"
         " AND quarantine.config_hash IN (releases.config_hash, ?)) AS quarantined"
-        " FROM releases WHERE service = ? ORDER BY created_at",
+        " FROM releases WHERE service = ? ORDER BY CAST(name AS INTEGER)",  # `<sequence>-<sha7>`
         (config_hash, service),
     ).fetchall()
     return [

@@ -85,10 +85,11 @@ VERSION_1 = (
         at INTEGER NOT NULL, name TEXT NOT NULL, service TEXT, deployment TEXT, data TEXT NOT NULL
     ) STRICT""",
     """CREATE TABLE backups(
-        id TEXT PRIMARY KEY, service TEXT NOT NULL, at INTEGER NOT NULL,
+        number INTEGER PRIMARY KEY AUTOINCREMENT, -- the order in which they were made: clocks jump
+        id TEXT NOT NULL UNIQUE, service TEXT NOT NULL, at INTEGER NOT NULL,
         body TEXT NOT NULL -- core.model.Backup as JSON; the manifest on the disk is the truth
-    ) STRICT, WITHOUT ROWID""",
-    "CREATE INDEX backups_of_service ON backups(service, at)",
+    ) STRICT""",
+    "CREATE INDEX backups_of_service ON backups(service, number)",
     """CREATE TABLE restores(
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         id TEXT NOT NULL UNIQUE, service TEXT NOT NULL, state TEXT NOT NULL,

@@ -39,10 +39,12 @@ class ServiceRows:
         def act(connection: sqlite3.Connection) -> Overview:
             row = connection.execute("SELECT * FROM services WHERE name = ?", (service,)).fetchone()
             quarantine = connection.execute(
-                "SELECT * FROM quarantine WHERE service = ? ORDER BY at DESC LIMIT 20", (service,)
+                "SELECT quarantine.* FROM quarantine JOIN deployments ON id = deployment"
+                " WHERE quarantine.service = ? ORDER BY number DESC LIMIT 20",
+                (service,),
             ).fetchall()
             backup = connection.execute(
-                "SELECT body FROM backups WHERE service = ? ORDER BY at DESC, id DESC LIMIT 1", (service,)
+                "SELECT body FROM backups WHERE service = ? ORDER BY number DESC LIMIT 1", (service,)
             ).fetchone()
             proof = connection.execute("SELECT body FROM proofs WHERE service = ?", (service,)).fetchone()
             return Overview(

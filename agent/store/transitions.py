@@ -15,7 +15,7 @@ from agent.core.errors import Conflict
 from agent.core.model import Deployment, Fault, Release, State, Trigger
 from agent.core.pipeline import ENDS, quarantines
 from agent.store import events
-from agent.store.rows import deployment_of, micros, moment
+from agent.store.rows import deployment_of, micros, moment, moment_or_none
 from agent.store.trimming import trim_deployments
 
 
@@ -316,11 +316,13 @@ def _hold_if_too_many(connection: sqlite3.Connection, service: str, limits: Limi
         "SELECT counted_from, held_since FROM services WHERE name = ?", (service,)
     ).fetchone()
     ends = connection.execute(
-        "SELECT finished_at FROM deployments WHERE service = ? AND number > ? AND fault = 'commit'"
+        "SELECT finished_at, (SELECT min(created_at) FROM deployments AS behind"
+        " WHERE behind.number > deployments.number AND behind.created_at <= ?)"
+        " FROM deployments WHERE service = ? AND number > ? AND fault = 'commit'"
         " AND state IN ('rolled_back', 'broken') ORDER BY number DESC LIMIT ?",
-        (service, row["counted_from"] if row else 0, limits.max_per_hour),
+        (micros(now), service, row["counted_from"] if row else 0, limits.max_per_hour),
     ).fetchall()
-    bounced = [moment(end[0]) for end in ends]
+    bounced = [guard.dated(moment(end), moment_or_none(after), now) for end, after in ends]
     already = row is not None and row["held_since"] is not None
     if already or not guard.holds(bounced, now, limits.max_per_hour):
         return

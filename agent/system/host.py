@@ -14,7 +14,7 @@ class Host:
 
     def figures(self) -> dict[str, object]:
         """Memory and disk in bytes, load of 1, 5 and 15 minutes, temperature in degrees Celsius, seconds since
-        boot. Takes less than a millisecond after the first call; reads /proc and /sys only, never a device."""
+        boot. For a thread: the first call imports a library, and the disk may be one of the network."""
         import psutil
 
         memory = psutil.virtual_memory()

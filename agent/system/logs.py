@@ -23,7 +23,7 @@ from agent.core.text import clean, clean_lines
 log = logging.getLogger(__name__)
 
 LINE_LIMIT = 8192
-"""Characters; what is longer is cut."""
+"""Bytes of a whole line (R-MO-5); what is longer is cut, and stays JSON where it is JSON."""
 
 BACKLOG = 4096
 """Entries that may wait to be written."""
@@ -38,8 +38,6 @@ END_SECONDS = 3.0
 """How long the end waits for whoever reads standard output."""
 
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-_FRAME = 512
-"""Characters that are kept free for what stands around a JSON entry's message."""
 
 
 class LineFormatter(logging.Formatter):
@@ -59,27 +57,31 @@ class LineFormatter(logging.Formatter):
             trace = clean_lines(self._redact(self.formatException(record.exc_info)))
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         if self._json:
-            line = _as_json(
-                {"at": at, "level": record.levelname.lower(), "logger": record.name}, message, trace
-            )
+            entry = {"at": at, "level": record.levelname.lower(), "logger": record.name, "message": message}
+            line = _as_json(entry | ({"trace": trace} if trace else {}))
         else:
             line = f"{message}{' | ' + trace.replace(chr(10), ' | ') if trace else ''}"
             line = line if self._journal else f"{at} {record.levelname:<7} {line}"
         prefix = f"<{_PRIORITIES.get(record.levelno, 6)}>" if self._journal else ""
-        return prefix + (line if self._json else line[:LINE_LIMIT])
+        return _cut(prefix + line, LINE_LIMIT)
 
 
-def _as_json(entry: dict[str, str], message: str, trace: str) -> str:
-    """The entry, at most LINE_LIMIT characters long: a traceback is cut in its middle, where it tells least."""
-    room = LINE_LIMIT - _FRAME
-    while True:
-        part = len(trace) if len(trace) <= room else room // 2
-        kept = trace if len(trace) <= room else f"{trace[:part]} ... {trace[-part:]}"
-        entry["message"] = message[:room]
-        line = json.dumps(entry | ({"trace": kept} if kept else {}), ensure_ascii=False)
-        if len(line) <= LINE_LIMIT:
-            return line
-        room //= 2
+def _cut(text: str, size: int) -> str:
+    """At most so many bytes of it, and no half of a character."""
+    return text.encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
+
+
+def _as_json(entry: dict[str, str]) -> str:
+    """One object that fits: the longer text gives way, a traceback in its middle, where it tells least."""
+    room = LINE_LIMIT - len("<6>")
+    while len((line := json.dumps(entry, ensure_ascii=False)).encode("utf-8", "replace")) > room:
+        trace, message = entry.get("trace", ""), entry["message"]
+        if len(trace) > len(message):
+            part = len(trace) // 4
+            entry["trace"] = f"{trace[:part]} ... {trace[-part:]}"
+        else:
+            entry["message"] = message[: len(message) // 2]
+    return line
 
 
 class Lines(logging.Handler):

@@ -3,7 +3,7 @@
 A reload makes a new Context, which shares all that lives long with the one before it, and hands it to the server. A
 request keeps the one that it began with, so that it sees one configuration from its first line to its last.
 
-`health` and `host` answer at once, from memory: /health must not wait for a disk.
+`health` answers at once, from memory: /health must not wait for a disk.
 """
 
 import grp
@@ -59,7 +59,7 @@ def _never(service: str) -> None:
     del service
 
 
-def _nothing() -> dict[str, object]:
+async def _nothing() -> dict[str, object]:
     return {}
 
 
@@ -104,7 +104,7 @@ class Context:
     """What the last poll of a service found."""
     frozen_until: Callable[[str], datetime | None] = _never
     """When the freeze ends in which a service is now."""
-    host: Callable[[], Mapping[str, object]] = _nothing
+    host: Callable[[], Awaitable[Mapping[str, object]]] = _nothing
     """Figures of the machine."""
     redact: Callable[[str], str] = str
     """Hides every secret in a text."""

@@ -54,8 +54,9 @@ async def show(call: Call) -> web.Response:
     deliveries = await context.inbox.deliveries(DELIVERIES)
     parts.append(_deliveries(deliveries.items, now))
     unseen = any(state == "unknown" for state, _ in context.states().values())
+    host = _host(await context.host())
     head = f"""<header><h1>homeport</h1>{_summary(needy, unseen=unseen)}
-<p class="soft push">{escape(context.version)} · up {_span(timedelta(seconds=context.uptime()))}{_host(context.host())}
+<p class="soft push">{escape(context.version)} · up {_span(timedelta(seconds=context.uptime()))}{host}
 <button class="plain" id="leave" type="button" hidden>Sign out {escape(call.principal.name)}</button></p></header>"""
     foot = f'<footer>As of <time datetime="{now.isoformat()}">{now:%Y-%m-%d %H:%M:%S} UTC</time></footer>'
     title = f"! {', '.join(needy)} · homeport" if needy else "homeport"

@@ -13,6 +13,7 @@ import pytest
 from agent.adapters.probes.http import HttpProbe
 from agent.core import settings
 from agent.core.model import Probed
+from agent.system import tls as system_tls
 from tests.contracts.probes import SECRET, Answer, a_launch, a_response, answering, around
 
 LAUNCH = a_launch(Path("/"))
@@ -176,6 +177,23 @@ async def test_a_certificate_that_nobody_vouches_for_is_a_failure(tmp_path: Path
         probed = await asked(f"https://localhost:{port}/health")
     assert not probed.healthy
     assert "certificate verify failed" in probed.detail.lower()
+
+
+async def test_a_certificate_that_the_machine_vouches_for_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-RB-7: the machine's authorities, read when they are first needed."""
+    if shutil.which("openssl") is None:
+        pytest.skip("makes its certificate with the openssl program, which is not installed")
+    make_certificate(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate"))
+    system_tls._verifying.cache_clear()
+    async with answering(a_response(), tls) as port:
+        probed = await asked(f"https://localhost:{port}/health")
+    system_tls._verifying.cache_clear()
+    assert probed.healthy, probed.detail
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_taken_if_that_was_said(tmp_path: Path) -> None:

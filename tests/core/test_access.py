@@ -61,6 +61,9 @@ def test_a_session_holds_what_its_token_holds_until_its_time() -> None:
     session = access.seal(ME, 1000)
     assert access.unseal(session, KEYS, 999) == access.Principal("me", access.EVERY_SCOPE)
     assert access.unseal(session, KEYS, 1000) is None
+    assert access.unseal(access.seal(ME, 10**9), KEYS, 999) is None, (
+        "the clock ran ahead when it was made (F53)"
+    )
     assert access.unseal(session, (CI,), 999) is None
     assert access.unseal(session, (access.Key("me", b"a new secret, long enough", ME.scopes),), 999) is None
 

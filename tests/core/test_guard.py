@@ -76,6 +76,14 @@ def test_the_hold_depends_only_on_what_ended_within_the_hour_or_later(seconds: l
     assert guard.holds(ends, START, limit) == (sum(number > -3600 for number in seconds) >= limit)
 
 
+def test_a_rollback_that_a_clock_ahead_dated_ended_before_what_came_after_it() -> None:
+    """F53: a year ahead, it must not count as the newest for a year."""
+    ahead, month = START + timedelta(days=365), START - timedelta(days=30)
+    assert guard.dated(ahead, month, START) == month
+    assert guard.dated(ahead, None, START) == ahead, "nothing is known behind it: it counts"
+    assert guard.dated(month, START, START) == month, "its own record is believed"
+
+
 def test_the_way_back_is_the_last_confirmed_release_whatever_the_clock_said() -> None:
     """R-RB-1, F53: confirmations are ordered by their number, not by their time."""
     releases = [

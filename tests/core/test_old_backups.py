@@ -105,9 +105,11 @@ def test_a_backup_made_while_the_clock_was_years_ahead_does_not_make_the_others_
 
 backups = st.lists(st.tuples(st.integers(0, 400 * 24), st.sampled_from(STATES)), max_size=40).map(
     lambda made: [
-        a_backup(f"b{n}", NOW - timedelta(hours=hours), state) for n, (hours, state) in enumerate(made)
+        a_backup(f"b{n}", NOW - timedelta(hours=hours), state)
+        for n, (hours, state) in enumerate(sorted(made, key=lambda one: one[0]))
     ]
 )
+"""The newest first."""
 policies = st.builds(
     Keep,
     last=st.integers(1, 8), daily=st.integers(0, 9), weekly=st.integers(0, 6), monthly=st.integers(0, 4),
@@ -148,7 +150,75 @@ def test_a_second_run_finds_nothing(made: list[Backup], keep: Keep, protected: l
     assert gone(left, keep, protected) == set()
 
 
-@settings(deadline=None)
-@given(backups, policies)
-def test_the_order_of_the_list_means_nothing(made: list[Backup], keep: Keep) -> None:
-    assert gone(made, keep) == gone(made[::-1], keep)
+# --- clocks
+
+
+def made_by(clock: Sequence[int]) -> list[Backup]:
+    """One backup after the other, each when the clock on the wall showed so many hours after NOW; newest first."""
+    return [a_backup(f"m{n}", NOW + timedelta(hours=hours)) for n, hours in enumerate(clock)][::-1]
+
+
+def test_one_backup_from_the_future_does_not_stop_the_rules_for_years() -> None:
+    """F53: it stays; the others go by the rules once `last` were made behind it."""
+    history = list(range(-400, -100, 10))
+    ahead = [*history, 87600]
+    for behind in range(5):
+        clock = [*ahead, *range(-90, -90 + 10 * behind, 10)]
+        assert outdated(made_by(clock), NOW, Keep(), ()) is None, behind
+    found = outdated(made_by([*ahead, *range(-90, -40, 10)]), NOW, Keep(), ())
+    assert found, "the rules work again"
+    assert f"m{len(history)}" not in {backup.id for backup in found}, "and the one from the future stays"
+
+
+def test_a_boot_in_1970_costs_no_backup_however_many_are_made_under_it() -> None:
+    """F53, R-PL-7: the history is in that clock's future; of what is made then the rules keep what they always do."""
+    history = list(range(-24 * 28, 0, 24))
+    in_1970 = -24 * 365 * 56
+    for count in range(30):
+        made = made_by([*history, *range(in_1970, in_1970 + count)])
+        found = outdated(made, NOW + timedelta(hours=in_1970 + count), Keep(), ())
+        assert {backup.id for backup in found or ()}.isdisjoint({f"m{n}" for n in range(len(history))})
+        assert len(made) - len(found or ()) >= len(history) + min(count, 5)
+
+
+def test_the_last_ones_are_those_that_were_made_last_whatever_their_dates() -> None:
+    """F53: what was made in 1970, before the time server was found, is the newest data that there is."""
+    history = list(range(-24 * 28, 0, 24))
+    made = made_by([*history, -490_000, -489_999])
+    found = outdated(made, NOW, Keep(last=2, daily=1, weekly=0), ())
+    assert found is not None
+    assert {"m28", "m29", "m27"}.isdisjoint({backup.id for backup in found})
+
+
+clocks = st.lists(
+    st.one_of(st.integers(-500, 0), st.sampled_from([-490_000, -8760, 8760, 87600])), max_size=40
+)
+
+
+@given(clocks, policies, protections, st.integers(-500_000, 90_000))
+def test_no_clock_ever_costs_the_last_ones_or_what_is_protected(
+    clock: list[int], keep: Keep, protected: list[str], now: int
+) -> None:
+    """R-BK-10, F53: whatever it showed at each backup and shows now; and what goes is not dated in its future."""
+    made = made_by(clock)
+    found = outdated(made, NOW + timedelta(hours=now), keep, protected) or []
+    lost = {backup.id for backup in found}
+    assert lost.isdisjoint({backup.id for backup in made[: keep.last]})
+    assert lost.isdisjoint(protected)
+    assert all(backup.at <= NOW + timedelta(hours=now) for backup in found)
+
+
+@given(
+    st.lists(st.integers(0, 400 * 24), max_size=40),
+    policies,
+    st.lists(st.integers(-500_000, 90_000), max_size=5),
+)
+def test_a_clock_that_jumps_to_and_fro_without_a_backup_costs_none(
+    hours: list[int], keep: Keep, jumps: list[int]
+) -> None:
+    """F53, R-PL-7: what the rules left under a right clock they leave under every other."""
+    made = made_by(sorted(-each for each in hours))
+    lost = {backup.id for backup in outdated(made, NOW, keep, ()) or ()}
+    left = [backup for backup in made if backup.id not in lost]
+    for jump in jumps:
+        assert not outdated(left, NOW + timedelta(hours=jump), keep, ())

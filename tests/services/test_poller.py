@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -230,6 +231,23 @@ async def test_a_remote_that_asks_to_be_left_alone_is_left_alone(
     assert clock.pauses == pauses
     assert poller.last is not None
     assert poller.last.tip == tip
+
+
+async def test_a_clock_that_jumps_makes_neither_a_storm_nor_a_silence(shop: Workshop) -> None:
+    """F53: a year ahead, to 1970 and back: the next poll is as far away as ever, and nothing is queued twice."""
+    shop.commit()
+    jumps = iter([365, -365, -56 * 365, 56 * 365, 0])
+
+    class Jumping(Naps):
+        async def sleep(self, seconds: float) -> None:
+            self.set_wall(self.now() + timedelta(days=next(jumps)))
+            await super().sleep(seconds)
+
+    clock = Jumping(5)
+    with pytest.raises(Stopped):
+        await a_poller(shop, clock).run()
+    assert clock.pauses == [300] * 5
+    assert len(await shop.all()) == 1
 
 
 @pytest.mark.parametrize("error", [full, lambda: StepFailed("git-timeout", "not done in time")])

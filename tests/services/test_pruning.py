@@ -181,6 +181,21 @@ async def test_what_a_restore_replaced_goes_a_day_later_when_somebody_prunes(vau
     assert texts(vault.app) == ["first"]
 
 
+async def test_what_a_restore_replaced_does_not_go_because_the_clock_jumped(vault: Vault) -> None:
+    """F53: the restore was made before the Pi had found its time server; nor after a restart under another clock."""
+    made = await vault.backups.create(SERVICE)
+    add(vault.app, "second")
+    await vault.restores.restore(made.id, actor="me")
+    (kept,) = vault.copies()
+    vault.clock.set_wall(vault.clock.now() + timedelta(days=365))
+    assert (await vault.pruning.prune(SERVICE)).copies == ()
+    vault.pruning._seen.clear()  # as another agent, which has just begun
+    assert (await vault.pruning.prune(SERVICE)).copies == ()
+    assert vault.copies() == [kept]
+    vault.clock.advance(COPY_AGE.total_seconds() + 1)
+    assert (await vault.pruning.prune(SERVICE)).copies == (str(kept),)
+
+
 # ---------------------------------------------------------------------- drills
 
 

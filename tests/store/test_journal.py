@@ -17,7 +17,7 @@ from agent.store.journal import Journal
 from agent.store.services import ServiceRows
 from agent.store.transitions import Change, Limits, Reset
 from tests.build import OTHER, REVISION, a_delivery
-from tests.fakes import FakeClock
+from tests.fakes import START, FakeClock
 
 HASH = "0123456789abcdef"
 LIMITS = Limits(max_per_hour=2)
@@ -469,6 +469,35 @@ async def test_a_resume_under_a_wrong_clock_does_not_switch_the_guard_off(store:
     for number in range(2):
         await store.bounce(f"{number:040x}", f"{number}".encode())
     assert (await store.services.overview("scraper")).hold is not None
+
+
+async def test_a_rollback_under_a_clock_that_ran_ahead_holds_nothing_a_month_later(store: Store) -> None:
+    """F53: it counts as long as it may have been within the hour, and no longer."""
+    now = store.clock.now()
+    store.clock.set_wall(now + timedelta(days=365))
+    await store.bounce(f"{1:040x}", b"1")
+    store.clock.set_wall(now)
+    await store.push(b"2", f"{2:040x}")
+    await store.walk(await store.claim(), Outcome.FAILED, reason="git-unreachable", fault=Fault.WORLD)
+    store.clock.advance(30 * 86400)
+    await store.bounce(f"{3:040x}", b"3")
+    assert (await store.services.overview("scraper")).hold is None
+    await store.bounce(f"{4:040x}", b"4")
+    assert (await store.services.overview("scraper")).hold is not None
+
+
+async def test_releases_come_in_the_order_in_which_they_were_begun_whatever_the_clock_said(
+    store: Store,
+) -> None:
+    """F53: also the tenth after the ninth."""
+    for number in range(11):
+        store.clock.set_wall(START - timedelta(days=number))
+        await store.push(f"{number}".encode(), f"{number:040x}")
+        await store.walk(
+            await store.claim(), Outcome.OK, Outcome.FAILED, reason="build-failed", fault=Fault.COMMIT
+        )
+    names = [release.name for release in await store.journal.releases("scraper")]
+    assert names == [f"{number + 1}-0000000" for number in range(11)]
 
 
 async def test_a_failed_rollback_leaves_the_live_release_unproven(store: Store) -> None:

@@ -141,7 +141,7 @@ def test_a_line_is_bounded_and_one_line_and_without_secrets(
 ) -> None:
     """R-MO-5, R-RX-31, R-RX-32: and JSON stays JSON."""
     line = a_formatter(as_json=as_json).format(a_record("%s", message, trace=trace))
-    assert len(line) <= LINE_LIMIT + 4
+    assert len(line.encode()) <= LINE_LIMIT
     assert len(line.splitlines()) == 1
     assert SECRET not in line
     assert "\u001b" not in line
@@ -155,3 +155,27 @@ def test_under_systemd_a_line_begins_with_its_priority() -> None:
     assert a_formatter(journal=True).format(a_record("hello")) == "<6>hello"
     said = a_formatter(journal=True, as_json=True).format(a_record("hello"))
     assert json.loads(said.removeprefix("<6>"))["message"] == "hello"
+
+
+def a_line(message: str, error: BaseException | None = None, *, as_json: bool, journal: bool = False) -> str:
+    formatter = LineFormatter(as_json=as_json, journal=journal, redact=str)
+    trace = (type(error), error, None) if error is not None else None
+    return formatter.format(logging.LogRecord("agent", logging.INFO, __file__, 1, message, (), trace))
+
+
+@pytest.mark.parametrize("letter", ["x", "ä", "\U0001f600", '"', "\\"])
+@pytest.mark.parametrize("journal", [False, True])
+def test_no_line_is_longer_than_8_kib_whatever_it_is_about(letter: str, journal: bool) -> None:
+    """R-MO-5: bytes, not characters; with its time and its traceback."""
+    for size in (8000, 8150, 8192, 100_000):
+        for error in (None, ValueError(letter * size)):
+            text = a_line(letter * size, error, as_json=False, journal=journal)
+            assert LINE_LIMIT - 4 <= len(text.encode()) <= LINE_LIMIT or size < LINE_LIMIT
+            entry = a_line(letter * size, error, as_json=True, journal=journal)
+            assert len(entry.encode()) <= LINE_LIMIT
+            assert json.loads(entry.removeprefix("<6>"))["message"].startswith(letter * 500)
+
+
+def test_a_short_line_is_left_alone() -> None:
+    assert a_line("all is well", as_json=False, journal=True) == "<6>all is well"
+    assert json.loads(a_line("all is well", as_json=True))["message"] == "all is well"

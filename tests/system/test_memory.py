@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 PROGRAM = """
 import sys
@@ -41,3 +42,46 @@ def test_large_blocks_are_given_back() -> None:
 def test_without_being_told_the_library_keeps_them() -> None:
     """The guard itself; should this fail one day, `agent.system.memory` is not needed any more."""
     assert kept("untold") > 15_000_000
+
+
+ARENAS = """
+import ctypes, sys, threading
+from agent.system.memory import give_back, share_one_heap
+
+if sys.argv[1] == "told":
+    assert share_one_heap()
+barrier = threading.Barrier(8)
+
+def work():
+    barrier.wait()
+    ctypes.CDLL(None).malloc(100)
+    barrier.wait()
+
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+with open(sys.argv[2], "w"):
+    pass
+stream = libc.fopen(sys.argv[2].encode(), b"w")
+libc.malloc_info(0, ctypes.c_void_p(stream))
+libc.fclose(ctypes.c_void_p(stream))
+give_back()
+print(open(sys.argv[2]).read().count("<heap nr="))
+"""
+
+
+def heaps(how: str, file: Path) -> int:
+    """How many heaps eight threads have taken from."""
+    ended = subprocess.run(
+        [sys.executable, "-c", ARENAS, how, str(file)], capture_output=True, text=True, check=True
+    )
+    return int(ended.stdout)
+
+
+def test_all_threads_take_from_one_heap_once_that_was_said(tmp_path: Path) -> None:
+    assert heaps("told", tmp_path / "info") == 1
+    assert heaps("untold", tmp_path / "info") > 1, "the guard itself"

@@ -39,6 +39,8 @@ DEPLOYER = b"canary-token-of-the-deployer"
 ADMIN = b"canary-token-of-the-admin"
 CANARIES = (SECRET, OLD_SECRET, READER, DEPLOYER, ADMIN)
 SHA = "6113728f27ae82c7b1a177c8d03f9e96e0adf246"
+SOON = int(START.timestamp()) + 3600
+"""When a session of the tests ends."""
 KEYS = (
     Key("reader", READER, frozenset({Scope.READ})),
     Key("ci", DEPLOYER, frozenset({Scope.DEPLOY})),
@@ -284,7 +286,7 @@ async def open_house(
         config_hash=dict.fromkeys(settings.services, "c0ffee"),
         wake=woken.append,
         health=lambda: states,
-        host=lambda: {"disk_free_bytes": 5 * 2**30},
+        host=_figures,
     )
     for name, value in differences.items():
         setattr(context, name, value)
@@ -312,3 +314,7 @@ async def quick(tmp_path: Path, database: Database) -> AsyncIterator[House]:
     settings = some_settings(tmp_path, trusted_proxies=("127.0.0.1",))
     async for opened in open_house(tmp_path, database, settings, deadline=0.4):
         yield opened
+
+
+async def _figures() -> dict[str, object]:
+    return {"disk_free_bytes": 5 * 2**30}

@@ -15,7 +15,7 @@ from agent.store.database import Database
 from agent.web.hooks import Webhook
 from agent.web.middleware import COOKIE
 from agent.web.server import routes
-from tests.web.conftest import ADMIN, DEPLOYER, KEYS, READER, House, open_house, some_settings
+from tests.web.conftest import ADMIN, DEPLOYER, KEYS, READER, SOON, House, open_house, some_settings
 
 OPEN = {("GET", "/health"), ("POST", "/webhook"), ("POST", "/api/v1/session")}
 TABLE = [(route.method, route.path) for route in routes(Webhook.__new__(Webhook))]
@@ -66,7 +66,7 @@ async def test_every_route_needs_its_scope(house: House, method: str, path: str,
 
 
 async def test_a_bad_token_is_not_saved_by_a_good_cookie(house: House) -> None:
-    cookie = f"{COOKIE}={access.seal(KEYS[0], 2**32)}"
+    cookie = f"{COOKIE}={access.seal(KEYS[0], SOON)}"
     assert (await house.call("GET", "/status", Cookie=cookie)).status == 200
     assert (await house.call("GET", "/status", Cookie=cookie, Authorization="Bearer wrong")).status == 401
 
@@ -151,7 +151,7 @@ async def test_a_session_alone_cannot_deploy_from_another_page(
 ) -> None:
     """R-UI-3: a form of another origin cannot deploy; neither can who hides its origin."""
     filled: dict[str, Any] = {name: value.format(port=house.server.port) for name, value in headers.items()}
-    cookie = f"{COOKIE}={access.seal(KEYS[1], 2**32)}"
+    cookie = f"{COOKIE}={access.seal(KEYS[1], SOON)}"
     assert (await house.post("/deploy", token=None, Cookie=cookie, **filled)).status == status
 
 
@@ -189,7 +189,7 @@ async def test_who_is_no_trusted_proxy_says_nothing_about_tls(house: House) -> N
 
 
 async def test_signing_out_takes_the_cookie_away(house: House) -> None:
-    cookie = f"{COOKIE}={access.seal(KEYS[0], 2**32)}"
+    cookie = f"{COOKIE}={access.seal(KEYS[0], SOON)}"
     origin = f"http://127.0.0.1:{house.server.port}"
     answer = await house.call("DELETE", "/api/v1/session", Cookie=cookie, Origin=origin)
     assert answer.status == 204

@@ -14,7 +14,7 @@ from agent.core.model import Fault, Release, State
 from agent.store.transitions import Change, Limits
 from agent.web.look import STYLE
 from agent.web.middleware import COOKIE
-from tests.web.conftest import KEYS, SHA, Answer, House, a_body, headers_of
+from tests.web.conftest import KEYS, SHA, SOON, Answer, House, a_body, headers_of
 
 HTML: dict[str, Any] = {"Accept": "text/html,application/xhtml+xml"}
 
@@ -44,7 +44,7 @@ class Reader(HTMLParser):
 
 
 async def page(house: House) -> Answer:
-    return await house.call("GET", "/", Cookie=f"{COOKIE}={access.seal(KEYS[0], 2**32)}", **HTML)
+    return await house.call("GET", "/", Cookie=f"{COOKIE}={access.seal(KEYS[0], SOON)}", **HTML)
 
 
 async def test_a_stranger_gets_a_place_for_the_token_and_nothing_else(house: House) -> None:

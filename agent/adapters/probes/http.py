@@ -18,7 +18,7 @@ from agent.core import settings
 from agent.core.answer import differs, lacks
 from agent.core.model import Launch, Probed
 from agent.core.text import clean
-from agent.system import sockets
+from agent.system import sockets, tls
 
 _BODY_READ = 65536
 _BODY_SHOWN = 120
@@ -94,9 +94,11 @@ class HttpProbe:
         headers = dict(self._options.headers)
         if self._bearer and _origin(url) == _origin(self._options.url):
             headers["Authorization"] = f"Bearer {self._bearer}"
+        secure = url.lower().startswith("https:") and self._options.verify_tls
         request = session.request(
-            self._options.method, url, headers=headers, allow_redirects=False, ssl=self._options.verify_tls
-        )
+            self._options.method, url, headers=headers, allow_redirects=False,
+            ssl=await tls.verifying() if secure else self._options.verify_tls,
+        )  # fmt: skip
         async with request as response:
             body = bytearray()
             while len(body) <= _BODY_READ and (piece := await response.content.read(_BODY_READ)):

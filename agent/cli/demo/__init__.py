@@ -33,7 +33,10 @@ def run(options: argparse.Namespace) -> int:
     """Plays the acts; the exit status."""
     import asyncio
 
-    from agent.cli.demo.show import play
+    from agent.system import tls
+
+    with tls.without_authorities():  # all that it speaks to is on loopback
+        from agent.cli.demo.show import play
 
     return asyncio.run(play(once=options.once, port=options.port))
 

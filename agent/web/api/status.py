@@ -30,7 +30,7 @@ async def status(call: Call) -> web.Response:
     """GET /status: everything at a glance."""
     context = call.context
     services = {name: await service_status(context, name) for name in context.settings.services}
-    return answer({"services": services, "host": context.host(), "agent": agent(context)})
+    return answer({"services": services, "host": await context.host(), "agent": agent(context)})
 
 
 def agent(context: Context) -> dict[str, object]:
