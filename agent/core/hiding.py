@@ -7,7 +7,6 @@ of it are single letters, which tell less than eight bits.
 
 import html
 import json
-import os
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
@@ -34,7 +33,7 @@ def forms(secrets: Iterable[bytes]) -> tuple[str, ...]:
 
 
 def _forms(secret: bytes) -> Iterator[str]:
-    for text in {secret.decode("utf-8", "replace"), os.fsdecode(secret)}:
+    for text in {secret.decode("utf-8", "replace"), secret.decode("utf-8", "surrogateescape")}:
         yield text
         yield from _quoted(text)
         # a program that prints it line by line shows its lines
@@ -65,14 +64,10 @@ def _quoted(text: str) -> Iterator[str]:
         yield encoded.replace("/", "\\/")
         yield "".join(f"\\u{ord(letter):04x}" if letter in "<>&" else letter for letter in encoded)
     yield repr(text)[1:-1]
-    yield repr(os.fsencode(text) if _is_bytes(text) else text.encode("utf-8", "replace"))[2:-1]
+    yield repr(text.encode("utf-8", "surrogateescape"))[2:-1]
     yield text.replace("'", "'\\''")
     yield html.escape(text)
     yield html.escape(text, quote=False)
-
-
-def _is_bytes(text: str) -> bool:
-    return any("\udc80" <= letter <= "\udcff" for letter in text)
 
 
 def _lower_escapes(url: str) -> str:
