@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from agent.core import guard, order
 from agent.core.codes import CODES
-from agent.core.errors import Conflict
+from agent.core.errors import Conflict, Refused
 from agent.core.model import Deployment, Fault, Release, State, Trigger
 from agent.core.pipeline import ENDS, quarantines
 from agent.store import events
@@ -125,10 +125,17 @@ def place(
     return identity
 
 
-def deployment_of_key(connection: sqlite3.Connection, key: str | None) -> Deployment | None:
-    """What the same Idempotency-Key led to before."""
+def deployment_of_key(
+    connection: sqlite3.Connection, key: str | None, service: str, *, back: bool = False
+) -> Deployment | None:
+    """What the same Idempotency-Key led to before. Raises Refused(422) if that was for another service, or the other
+    one of deploying and going back: else a key that is used twice by mistake would swallow a wish."""
     row = connection.execute("SELECT deployment FROM keys WHERE key = ?", (key,)).fetchone()
-    return None if row is None else find(connection, "id", row["deployment"])
+    known = None if row is None else find(connection, "id", row["deployment"])
+    if known is not None and (known.service, known.target is not None) != (service, back):
+        detail = f"this Idempotency-Key was used for {known.service} {known.id}"
+        raise Refused(422, "request-invalid", detail, hint="Make a new key for each wish.")
+    return known
 
 
 def with_steps(connection: sqlite3.Connection, row: sqlite3.Row) -> Deployment:

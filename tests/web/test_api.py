@@ -338,6 +338,22 @@ async def test_an_idempotency_key_counts_for_going_back_too(house: House) -> Non
     assert first.json["id"] == again.json["id"]
 
 
+async def test_an_idempotency_key_that_was_used_for_something_else_is_refused(
+    tmp_path: Path, database: Database
+) -> None:
+    """R-UI-4: else the second wish would be swallowed, and answered as if it had been granted."""
+    settings = some_settings(tmp_path, services={"web": a_scraper(), "worker": a_scraper()})
+    async for house in open_house(tmp_path, database, settings):
+        made = await house.post("/deploy", {"service": "web"}, Idempotency_Key="k-1")
+        assert made.status == 202
+        other = await house.post("/deploy", {"service": "worker"}, Idempotency_Key="k-1")
+        back = await house.post("/api/v1/services/web/rollback", {}, Idempotency_Key="k-1")
+        for refused in (other, back):
+            assert (refused.status, refused.code) == (422, "request-invalid")
+        every = (await house.get("/api/v1/deployments")).json["items"]
+        assert [item["service"] for item in every] == ["web"]
+
+
 @pytest.mark.parametrize(
     "body",
     [{"to": ""}, {"to": "../1-6113728"}, {"to": "-1"}, {"to": 1}, {"revision": SHA}, {"to": "x" * 200}],
