@@ -11,7 +11,7 @@ from agent.cli.show import ago, coloured, emit, size, table
 
 def add(commands: Any, shared: argparse.ArgumentParser) -> None:
     """Declares the subcommands."""
-    group = commands.add_parser("backup", help="make, list, check and bring back backups")
+    group = commands.add_parser("backup", parents=[shared], help="make, list, check and bring back backups")
     actions = group.add_subparsers(metavar="ACTION", required=True, dest="action")
     create = actions.add_parser("create", parents=[shared], help="make a backup now, and read it back")
     create.add_argument("service", metavar="SERVICE")

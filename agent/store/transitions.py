@@ -81,9 +81,10 @@ def standing_of(
         (service, revision, config_hash),
     ).fetchone()
     rows = connection.execute(
-        "SELECT * FROM deployments WHERE service = ? AND (revision = ? OR requested = ?)"
+        "SELECT * FROM deployments WHERE service = ? AND (revision = ? OR requested = ?"
+        " OR (? AND person AND requested IS NULL AND state = 'queued'))"
         " AND finished_at IS NULL AND target IS NULL ORDER BY number",
-        (service, revision, requested),
+        (service, revision, requested, revision is None and requested is None),
     ).fetchall()
     return guard.Standing(
         held=held is not None,
@@ -347,4 +348,4 @@ def conflict(deployment: Deployment) -> Conflict:
 def because(reason: str, revision: str | None) -> str:
     if reason == "held":
         return "automatic deployments are held until a person resumes the service"
-    return f"revision {revision} failed before with this configuration"
+    return f"revision {revision} failed before with this configuration, or a person went back from it"

@@ -400,6 +400,9 @@ def test_the_list_of_backups_says_whose_they_are(
         for name in ("web", "api")
     ]
     kind.answers.append((200, OURS, json.dumps({"items": rows, "next": None}).encode()))
+    for words in (["--json", "backup", "list"], ["backup", "--json", "list"], ["backup", "list", "--json"]):
+        assert run(["--url", url, *words]) == 0
+        assert json.loads(capsys.readouterr().out)["items"] == rows
     assert run(["--url", url, "backup", "list"]) == 0
     lines = [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
     assert lines == [["BACKUP", "SERVICE", "STATE"], ["b-web", "web", "ok"], ["b-api", "api", "ok"]]
