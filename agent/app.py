@@ -186,6 +186,7 @@ class Agent:
             keys=keys_of(self._settings, secrets),
             config_hash=hashes_of(self._settings),
             wake=self.roster.wake,
+            regard=self.monitor.regard,
             health=self.monitor.health,
             host=partial(in_thread, Host(state_dir).figures),
             polled=lambda name: self.pollers[name].last if name in self.pollers else None,

@@ -50,7 +50,7 @@ def site_of(
         settings=service,
         config_hash=fingerprint(service),
         source=GitSource(service.source, directory, secrets),
-        releases=ReleaseDirectory(directory, service.deploy.shared, name),
+        releases=ReleaseDirectory(directory, service.deploy.shared, name, saved=saved_of(service)),
         builder=ShellBuilder(name, service.deploy, service.runtime.environment, redact),
         runtime=RUNTIMES[tag_of(service.runtime)](
             service.runtime, service=name, state=state_dir / "run" / name, redact=redact
@@ -84,3 +84,12 @@ def keys_of(settings: Settings, secrets: Secrets) -> tuple[Key, ...]:
 def hashes_of(settings: Settings) -> dict[str, str]:
     """Each service's fingerprint."""
     return {name: fingerprint(service) for name, service in settings.services.items()}
+
+
+def saved_of(service: options.Service) -> frozenset[str]:
+    """The shared paths that are a source of its backups; none if nothing is saved before a deployment."""
+    if service.backup.before_deploy == "off":
+        return frozenset()
+    files = [source for source in service.backup.sources or () if isinstance(source, options.FilesSource)]
+    saved = {path for source in files for path in source.paths}
+    return frozenset(path for path in service.deploy.shared if f"shared/{path}" in saved)

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -38,7 +38,7 @@ _SEED = ".seed.partial"
 
 
 class ReleaseDirectory:
-    """`directory` is the service's; `shared` are paths relative to a release."""
+    """`directory` is the service's; `shared` are paths relative to a release, `saved` those that its backups hold."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class ReleaseDirectory:
         shared: tuple[str, ...],
         service: str,
         *,
+        saved: Collection[str] = (),
         floor_bytes: int = FLOOR_BYTES,
         floor_inodes: int = FLOOR_INODES,
     ) -> None:
@@ -54,6 +55,7 @@ class ReleaseDirectory:
         self._shared_root = self._directory / "shared"
         self._current = self._directory / "current"
         self._shared = tuple(os.path.normpath(path) for path in shared)
+        self._saved = frozenset(os.path.normpath(path) for path in saved)
         self._service = service
         self._floor_bytes = floor_bytes
         self._floor_inodes = floor_inodes
@@ -193,9 +195,16 @@ class ReleaseDirectory:
         if source.is_symlink():
             raise StepFailed("tree-refused", f"the shared path {clean(path)} is a link in the repository")
         if not os.path.lexists(target):
+            self._refuse_loss(path, link)
             self._seed(source, target)
         files.remove_tree(source)
         source.symlink_to(link)
+
+    def _refuse_loss(self, path: str, link: str) -> None:
+        """What is live has a link to it, so it was there: made anew, it would pass the backup as data that is whole."""
+        lives = self._current / path
+        if path in self._saved and lives.is_symlink() and os.readlink(lives) == link:  # noqa: PTH115 - as above
+            raise StepFailed("backup-source-gone", f"shared/{clean(path)} is saved in backups, and is gone")
 
     def _seed(self, source: Path, target: Path) -> None:
         """Makes a shared path: what the repository has, else an empty directory."""

@@ -11,7 +11,7 @@ from agent.cli.show import ago, coloured, emit, size, table
 
 def add(commands: Any, shared: argparse.ArgumentParser) -> None:
     """Declares the subcommands."""
-    group = commands.add_parser("backup", help="make, list, check and bring back backups")
+    group = commands.add_parser("backup", parents=[shared], help="make, list, check and bring back backups")
     actions = group.add_subparsers(metavar="ACTION", required=True, dest="action")
     create = actions.add_parser("create", parents=[shared], help="make a backup now, and read it back")
     create.add_argument("service", metavar="SERVICE")
@@ -71,11 +71,18 @@ def _list(options: argparse.Namespace) -> int:
     query = "" if options.service is None else f"?service={quote(options.service, safe='')}"
     document = Client(options).get(f"/api/v1/backups{query}")
     rows = [
-        (item["id"], item["state"], ago(item["at"]), size(item["bytes"]), size(item["stored_bytes"]))
+        (
+            item["id"],
+            item["service"],
+            item["state"],
+            ago(item["at"]),
+            size(item["bytes"]),
+            size(item["stored_bytes"]),
+        )
         for item in document["items"]
     ]
     none = "There are no backups yet: `homeport backup create SERVICE` makes one."
-    text = table(rows, ("BACKUP", "STATE", "MADE", "SAVED", "ADDED")) if rows else none
+    text = table(rows, ("BACKUP", "SERVICE", "STATE", "MADE", "SAVED", "ADDED")) if rows else none
     emit(options, document, text)
     return 0
 

@@ -15,6 +15,11 @@ TIMEOUT = 30.0
 """Seconds for an ordinary answer."""
 LONG_TIMEOUT = 6 * 3600.0
 """Seconds for a backup to be made or read back."""
+ENDED = (
+    "A deployment or restore that had begun goes on when `homeport serve` runs again, and the agent's log tells how"
+    " it ends; a backup is to be asked for again."
+)
+"""What to know of a question that the agent did not live to answer."""
 PIECE = 256 * 1024
 """Bytes that are read at once of a stream."""
 
@@ -114,6 +119,10 @@ class Client:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             hint = "Check the address; on its machine, `homeport serve` starts it." if self._url else None
             where = self._url or self._socket
+            if isinstance(error, wire.BROKEN_OFF):
+                raise Unavailable(
+                    "no-agent", f"the agent at {where} ended before it answered", hint=ENDED
+                ) from error
             raise Unavailable("no-agent", f"no agent answers at {where}: {reason}", hint=hint) from error
 
     def _prefix(self) -> str:

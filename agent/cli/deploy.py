@@ -2,12 +2,13 @@
 
 import argparse
 import re
+import sys
 import time
 from datetime import datetime
 from typing import Any
 
-from agent.cli.client import Client
-from agent.cli.show import coloured, emit, revision
+from agent.cli.client import Client, segment
+from agent.cli.show import coloured, emit, goes_back, revision, subject
 from agent.core.errors import Refused, StepFailed, Unavailable
 from agent.core.text import clean_lines
 
@@ -58,8 +59,10 @@ def run(options: argparse.Namespace) -> int:
 def follow(client: Client, identity: str, *, quiet: bool) -> dict[str, Any]:
     """Prints each step once it has ended, until the deployment has."""
     shown = 0
+    told = False
     while True:
         deployment = look(client, identity)
+        told = told or _tell_hold(client, deployment)
         ended = deployment["state"] in ENDS
         steps = [step for step in deployment["steps"] if step["finished_at"]]
         if not quiet:
@@ -71,6 +74,21 @@ def follow(client: Client, identity: str, *, quiet: bool) -> dict[str, Any]:
         if ended:
             return deployment
         time.sleep(POLL_SECONDS)
+
+
+def _tell_hold(client: Client, deployment: dict[str, Any]) -> bool:
+    """Says once what it waits for, if its service was held after it had been queued: that may take for ever."""
+    if deployment["state"] != "queued" or deployment.get("force") or goes_back(deployment):
+        return False
+    name = deployment["service"]
+    try:
+        hold = client.get(f"/api/v1/services/{segment(name, 'the service')}")["hold"]
+    except (Refused, StepFailed, Unavailable):  # removed by a reload, or restarting: only help
+        return False
+    if hold:
+        text = f"{deployment['id']} waits: {name} is held ({hold['reason']})"
+        print(f"  {text}; `homeport resume {name}` lets it go on", file=sys.stderr, flush=True)
+    return bool(hold)
 
 
 def look(client: Client, identity: str) -> dict[str, Any]:
@@ -114,7 +132,7 @@ def _step_line(step: dict[str, Any]) -> str:
 
 def summary(deployment: dict[str, Any]) -> str:
     """How it ended, and what to do about it."""
-    text = f"{deployment['service']}: {revision(deployment)} {coloured(deployment['state'])}"
+    text = f"{deployment['service']}: {subject(deployment)} {coloured(deployment['state'])}"
     if deployment["reason"]:
         text += f"\n  {deployment['reason']}: {deployment['hint']}"
     return text

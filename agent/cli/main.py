@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from agent import __version__
 from agent.cli import (
@@ -99,6 +100,13 @@ def run(arguments: Sequence[str]) -> int:
 def _tell(error: HomeportError, *, as_json: bool) -> int:
     """Prints an error for a person (with --json for a program, too) and chooses the exit status."""
     if isinstance(error, ConfigError):
+        if as_json:
+            problems = {
+                "code": "config-invalid",
+                "file": error.file,
+                "problems": list(map(asdict, error.problems)),
+            }
+            print(json.dumps(problems, indent=2, ensure_ascii=False))
         check.print_problems(error, sys.stderr)
         return EXIT_CONFIG
     if as_json:

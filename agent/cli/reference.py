@@ -81,7 +81,8 @@ says everything that is wrong with it at once, with line numbers; a wrong file n
 - A secret is never written in the file. `{env: NAME}`, `{file: PATH}` or `{credential: NAME}` (systemd) says where it
   is. It has at least 16 bytes, and its file is not open to every user. `${NAME}` is not expanded anywhere.
 - Durations have a unit: `200ms 30s 5m 2h 30d`. Sizes are `64M 2G` or plain bytes.
-- Relative paths in a service are relative to its `directory`; other relative paths are relative to the file.
+- Relative paths in a service are relative to its `directory`; other relative paths are relative to the file, and so is
+  `{file: PATH}` of a secret or key wherever it stands.
 - Keys that a later version brings are answered with "not built yet".
 - A running agent takes up a changed file by [`homeport reload`](commands-and-http.md#a-reload) or SIGHUP.
 - An editor that knows YAML's language server completes and checks while you type: `homeport schema >

@@ -7,6 +7,9 @@ from typing import Any
 from agent.cli.client import Client
 from agent.cli.show import ago, coloured, deployment_line, emit, size, span
 
+DETAIL = 200
+"""So many characters of what a failed step said are shown."""
+
 
 def add(commands: Any, shared: argparse.ArgumentParser) -> None:
     """Declares the subcommand."""
@@ -39,6 +42,12 @@ def _text(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _failure(deployment: dict[str, Any]) -> list[str]:
+    """What the step that failed said at its end: what a probe saw, say."""
+    told = [step for step in deployment["steps"] if step["state"] == "failed" and step["detail"]]
+    return [f"{step['name']}: {step['detail'].splitlines()[0][:DETAIL]}" for step in told[:1]]
+
+
 def _service_lines(name: str, service: dict[str, Any]) -> list[str]:
     live = service["live"]
     detail = f", {service['health_detail']}" if service["health"] == "unhealthy" else ""
@@ -53,7 +62,7 @@ def _service_lines(name: str, service: dict[str, Any]) -> list[str]:
     if service["last"]:
         lines.append(f"  last     {deployment_line(service['last'])}, {ago(service['last']['finished_at'])}")
         if service["last"]["state"] not in ("succeeded", "superseded") and service["last"]["hint"]:
-            lines.append(f"           {service['last']['hint']}")
+            lines += [f"           {line}" for line in (*_failure(service["last"]), service["last"]["hint"])]
     if service["hold"]:
         lines.append(f"  held     {service['hold']['reason']}; `homeport resume {name}` lets it go on")
     if service["frozen_until"]:

@@ -11,6 +11,13 @@ from agent.core.errors import Refused
 
 FAILURES = (OSError, http.client.HTTPException)
 """What using a connection raises."""
+BROKEN_OFF = (
+    http.client.RemoteDisconnected,
+    http.client.IncompleteRead,
+    ConnectionResetError,
+    BrokenPipeError,
+)
+"""Those of an agent that was there and ended before it had answered."""
 
 
 class _SocketConnection(http.client.HTTPConnection):

@@ -22,6 +22,9 @@ from agent.core.text import clean
 Error = Any
 """jsonschema's ValidationError; its types leave open what each keyword fixes."""
 
+SHORTENED = 3
+"""So many letters of an option's name are enough to guess it: `repo`."""
+
 
 def explain(document: object) -> list[Finding]:
     """Every error that the schema finds. A block of a kind that does not exist is one finding, not many."""
@@ -114,7 +117,7 @@ def _choice(location: Location, value: object, choices: list[str]) -> Finding:
         return _kind(location, value, choices)
     if later.is_later_value(location, value):
         return _not_built_yet(location)
-    return Finding(location, f"must be {_one_of(choices)}", _did_you_mean(value, choices))
+    return Finding(location, f"must be {_one_of(choices)}", _choice_meant(value, choices))
 
 
 def _kind(location: Location, value: object, choices: list[str]) -> Finding:
@@ -124,7 +127,7 @@ def _kind(location: Location, value: object, choices: list[str]) -> Finding:
     if value is None:
         return Finding(location, f"is missing: {_one_of(choices)}", drop=block)
     return Finding(
-        location, f"must be {_one_of(choices)}", _did_you_mean(value, choices), drop=block, whole=True
+        location, f"must be {_one_of(choices)}", _choice_meant(value, choices), drop=block, whole=True
     )
 
 
@@ -133,10 +136,17 @@ def _not_built_yet(location: Location) -> Finding:
     return Finding(location, "is not built yet (not-built-yet)", hint)
 
 
+def _choice_meant(value: object, choices: list[str]) -> str:
+    return _did_you_mean(value, choices) if len(choices) > 1 else ""  # the only one is named already
+
+
 def _did_you_mean(value: object, known: list[str]) -> str:
-    if not isinstance(value, str) or len(known) < 2:
+    if not isinstance(value, str):
         return ""
-    near = get_close_matches(clean(value, 64).lower(), known, n=1)
+    word = clean(value, 64).lower()
+    near = get_close_matches(word, known, n=1) or [
+        name for name in known if len(word) >= SHORTENED and name.startswith(word)
+    ]
     return f"did you mean `{near[0]}`?" if near else ""
 
 

@@ -21,7 +21,8 @@ class Standing(Struct, frozen=True, kw_only=True):
     quarantined: bool
     """This very revision with this very configuration."""
     open: tuple[Deployment, ...]
-    """Deployments of this very revision, or asked for by the same name, that have not ended, oldest first."""
+    """Deployments of this very revision, or asked for by the same name, that have not ended, oldest first; for the
+    branch's tip, those that a person asked for and that have not begun."""
 
 
 class Admit(Struct, frozen=True):
@@ -53,17 +54,20 @@ def admit(
         if standing.quarantined:
             return Ignore("quarantined")
     for deployment in reversed(standing.open):
-        same = _wants(deployment, revision, requested)
+        same = _wants(deployment, revision, requested, force=force)
         going_on = deployment.state is not State.ROLLING_BACK
         if same and going_on and (deployment.force or not force):
             return Join(deployment.id)
     return Admit()
 
 
-def _wants(deployment: Deployment, revision: str | None, requested: str | None) -> bool:
+def _wants(deployment: Deployment, revision: str | None, requested: str | None, *, force: bool) -> bool:
     if revision is not None:
         return deployment.revision == revision
-    return requested is not None and deployment.requested == requested and deployment.state is State.QUEUED
+    if requested is None:  # the tip, as it will be when that one begins
+        waits = deployment.person and deployment.state is State.QUEUED
+        return waits and deployment.requested is None and deployment.force is force
+    return deployment.requested == requested and deployment.state is State.QUEUED
 
 
 def holds(bounced: Sequence[datetime], now: datetime, limit: int) -> bool:

@@ -42,7 +42,9 @@ def reason_against(tip: str, known: Known) -> str:  # noqa: PLR0911 - one reason
     if known.held:
         return "held: a person has to resume the service"
     if known.quarantined:
-        return "the tip is quarantined: it failed before with this configuration"
+        return (
+            "the tip is quarantined: it failed before with this configuration, or a person went back from it"
+        )
     failures = 0
     for deployment in known.ended:
         if deployment.state is State.SUPERSEDED:

@@ -95,7 +95,8 @@ class Releases(Protocol):
 
     async def share(self, name: str) -> None:
         """Makes each shared path (seeded from this release if it is tracked there, else an empty directory)
-        and puts a link to it into the release. The seed appears whole or not at all."""
+        and puts a link to it into the release. The seed appears whole or not at all. Raises backup-source-gone for one
+        that backups hold and that what is live had: data that was lost is not made anew, empty."""
 
     async def seal(self, release: Release) -> None:
         """The point at which a release exists: hash of the files that came from git, syncfs, marker, fsync.

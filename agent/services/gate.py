@@ -46,7 +46,10 @@ class Gate:
             detail = f"{revision} gives way to {by}" if by else f"{revision}: {reason}"
             return Outcome.CANCELLED, _change(revision, reason, detail, decision)
         if claimed.bar == "quarantined":
-            raise StepFailed("quarantined", f"{revision} failed before with this configuration")
+            raise StepFailed(
+                "quarantined",
+                f"{revision} failed before with this configuration, or a person went back from it",
+            )
         if claimed.bar == "already-live":
             return Outcome.ALREADY_LIVE, _change(revision, claimed.bar, "", decision)
         reset = await look.reset()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from agent.core.errors import StepFailed, Unavailable
 from agent.core.health import AtRest
-from agent.core.model import Deployment, Release, State
+from agent.core.model import Deployment, Live, Release, State
 from agent.core.ports import Clock
 from agent.services.health import observe
 from agent.services.site import Site
@@ -126,20 +126,28 @@ class Monitor:
             told = Told("unknown", problem.message)
         await self._tell(name, told)
 
+    async def regard(self, name: str) -> None:
+        """A person held or resumed the service: that counts at once, and what the last look found stands."""
+        self._told[name] = await self._known(name, await self._services.live(name))
+
     async def _look(self, name: str) -> Told:
-        live, held = await self._services.live(name), await self._services.hold_of(name)
+        live = await self._services.live(name)
         if live is None:
             self._at_rest.pop(name, None)
-            return Told("held", held.reason) if held is not None else Told("none")
-        if not self._busy(name):
+        elif not self._busy(name):
             site = self._sites[name]
             release = Release(name=live.release, service=name, revision=live.revision)
             launch = site.launch(release)
             seen = await observe(site.runtime, site.probes_at_rest, launch, self._clock)
             if not self._busy(name):  # a deployment that began meanwhile changes what is live
                 self._at_rest[name] = self._at_rest.get(name, AtRest()).after(seen)
-        rest = self._at_rest.get(name, AtRest())
-        if held is not None and rest.status == "healthy":
+        return await self._known(name, live)
+
+    async def _known(self, name: str, live: Live | None) -> Told:
+        """What was found out so far, beside the hold as it is now."""
+        held = await self._services.hold_of(name)
+        rest = AtRest(status="none") if live is None else self._at_rest.get(name, AtRest())
+        if held is not None and rest.status in ("healthy", "none"):
             return Told("held", held.reason)
         return Told(rest.status, rest.detail)
 

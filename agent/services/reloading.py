@@ -114,8 +114,8 @@ class Reloading(Generic[T]):
         )
         first = error.problems[0]
         log.error(
-            "%s is invalid, the old settings stay in force; %d problems, the first in line %s: %s %s",
-            self._status.file, len(problems), first.line or "-", first.path, first.message,
+            "%s; the old settings stay in force; the first in line %s: %s %s",
+            error.message, first.line or "-", first.path, first.message,
         )  # fmt: skip
         await self._record("config.invalid", {"actor": actor, "problems": problems})
 

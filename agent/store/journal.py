@@ -73,7 +73,7 @@ class Journal:
         now = self._clock.now()
 
         def act(connection: sqlite3.Connection) -> Deployment:
-            if (known := deployment_of_key(connection, key)) is not None:
+            if (known := deployment_of_key(connection, key, service)) is not None:
                 return known
             standing = standing_of(connection, service, revision, config_hash, requested=requested)
             answer = guard.admit(standing, revision, requested=requested, force=force)

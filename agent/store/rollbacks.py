@@ -48,7 +48,7 @@ class Rollbacks:
         now = self._clock.now()
 
         def act(connection: sqlite3.Connection) -> Deployment:
-            if (known := deployment_of_key(connection, key)) is not None:
+            if (known := deployment_of_key(connection, key, service, back=True)) is not None:
                 return known
             made = _open(connection, service, to or "")
             if made is None:

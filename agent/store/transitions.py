@@ -5,13 +5,14 @@ Each function runs inside the caller's transaction and commits nothing itself.
 
 import secrets
 import sqlite3
+from collections.abc import Iterator
 from datetime import datetime
 
 from msgspec import Struct
 
 from agent.core import guard, order
 from agent.core.codes import CODES
-from agent.core.errors import Conflict
+from agent.core.errors import Conflict, Refused
 from agent.core.model import Deployment, Fault, Release, State, Trigger
 from agent.core.pipeline import ENDS, quarantines
 from agent.store import events
@@ -65,10 +66,18 @@ class Wish(Struct, frozen=True, kw_only=True):
     before: str | None = None
 
 
-_OPEN = (
-    "SELECT * FROM deployments WHERE service = ? AND {} = ? AND finished_at IS NULL AND target IS NULL"
-    " ORDER BY number"
-)
+def _open(
+    connection: sqlite3.Connection, service: str, revision: str | None, requested: str | None
+) -> Iterator[sqlite3.Row]:
+    """What has not ended and may be the same wish: of this revision, of this ref; of the tip, if a person waits for it.
+    Each by its own index: an OR would read every deployment that there ever was."""
+    has = "SELECT * FROM deployments WHERE service = ? AND finished_at IS NULL AND target IS NULL AND "
+    if revision is not None:
+        yield from connection.execute(has + "revision = ?", (service, revision))
+    if requested is not None:
+        yield from connection.execute(has + "requested = ?", (service, requested))
+    if revision is None and requested is None:
+        yield from connection.execute(has + "person AND requested IS NULL AND state = 'queued'", (service,))
 
 
 def standing_of(
@@ -85,15 +94,11 @@ def standing_of(
         " EXISTS(SELECT 1 FROM quarantine WHERE service = ?1 AND revision = ?2 AND config_hash = ?3)",
         (service, revision, config_hash),
     ).fetchone()
-    rows = connection.execute(_OPEN.format("revision"), (service, revision)).fetchall()
-    if requested is not None:  # a query of its own: an OR would read every deployment that there ever was
-        asked = connection.execute(_OPEN.format("requested"), (service, requested)).fetchall()
-        rows = list({row["number"]: row for row in (*rows, *asked)}.values())
-        rows.sort(key=lambda row: int(row["number"]))
+    open_ = {row["number"]: row for row in _open(connection, service, revision, requested)}
     return guard.Standing(
         held=bool(held),
         quarantined=bool(quarantined),
-        open=tuple(deployment_of(row) for row in rows),
+        open=tuple(deployment_of(open_[number]) for number in sorted(open_)),
     )
 
 
@@ -132,10 +137,17 @@ def place(
     return identity
 
 
-def deployment_of_key(connection: sqlite3.Connection, key: str | None) -> Deployment | None:
-    """What the same Idempotency-Key led to before."""
+def deployment_of_key(
+    connection: sqlite3.Connection, key: str | None, service: str, *, back: bool = False
+) -> Deployment | None:
+    """What the same Idempotency-Key led to before. Raises Refused(422) if that was for another service, or the other
+    one of deploying and going back: else a key that is used twice by mistake would swallow a wish."""
     row = connection.execute("SELECT deployment FROM keys WHERE key = ?", (key,)).fetchone()
-    return None if row is None else find(connection, "id", row["deployment"])
+    known = None if row is None else find(connection, "id", row["deployment"])
+    if known is not None and (known.service, known.target is not None) != (service, back):
+        detail = f"this Idempotency-Key was used for {known.service} {known.id}"
+        raise Refused(422, "request-invalid", detail, hint="Make a new key for each wish.")
+    return known
 
 
 def with_steps(connection: sqlite3.Connection, row: sqlite3.Row) -> Deployment:
@@ -349,4 +361,4 @@ def conflict(deployment: Deployment) -> Conflict:
 def because(reason: str, revision: str | None) -> str:
     if reason == "held":
         return "automatic deployments are held until a person resumes the service"
-    return f"revision {revision} failed before with this configuration"
+    return f"revision {revision} failed before with this configuration, or a person went back from it"

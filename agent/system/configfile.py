@@ -75,7 +75,7 @@ def parse(data: bytes, *, file: str = "", loader: type | None = None) -> Documen
         for event in yaml.parse(text, Loader=chosen):
             composer.take(event)
     except yaml.YAMLError as error:
-        composer.stop(f"is not valid YAML: {_reason(error)}", _line(error, text))
+        composer.stop(f"is not valid YAML: {_reason(error, text)}", _line(error, text))
     except (
         ValueError,
         OverflowError,
@@ -247,12 +247,22 @@ def _start(event: Any) -> int:
     return int(event.start_mark.line) + 1
 
 
-def _reason(error: yaml.YAMLError) -> str:
+def _reason(error: yaml.YAMLError, text: str) -> str:
     parts = (
         getattr(error, "context", None),
         getattr(error, "problem", None) or getattr(error, "reason", None),
     )
-    return clean(", ".join(part for part in parts if part) or "unreadable")
+    reason = clean(", ".join(part for part in parts if part) or "unreadable")
+    return f"{reason} (indent with spaces, not with a tab)" if "\t" in _source_at(error, text) else reason
+
+
+def _source_at(error: yaml.YAMLError, text: str) -> str:
+    """What stands before the place of an error in its line, and the first character there."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return ""
+    lines = text.split("\n")
+    return lines[mark.line][: mark.column + 1] if mark.line < len(lines) else ""
 
 
 def _line(error: yaml.YAMLError, text: str) -> int | None:

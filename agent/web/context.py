@@ -55,6 +55,11 @@ def _no_lane(service: str) -> None:
     del service
 
 
+async def _unwatched(service: str) -> None:
+    """The monitor finds it at its next look."""
+    del service
+
+
 def _never(service: str) -> None:
     del service
 
@@ -96,6 +101,8 @@ class Context:
     """Of each service: a quarantine counts for one revision with one configuration."""
     wake: Callable[[str], None] = _no_lane
     """Tells a service's lane that there is work."""
+    regard: Callable[[str], Awaitable[None]] = _unwatched
+    """Tells the monitor that a service was held or resumed."""
     progress: Progress = field(default_factory=Progress)
     """What the programs of running deployments print."""
     health: Callable[[], Mapping[str, tuple[str, str]]] = dict

@@ -71,6 +71,25 @@ def test_a_wrong_file_is_78_and_every_problem_with_file_line_and_path(
     ]
 
 
+def test_an_option_is_guessed_where_it_is_the_only_one_or_was_cut_short(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """R-MO-8."""
+    checked(a_file(tmp_path, "github: {webhook_secret: [{env: HOOK}]}\nservices: {a: {source: {repo: x}}}\n"))
+    told = capsys.readouterr().out
+    assert "github.webhook_secret: is not an option (did you mean `webhook_secrets`?)" in told
+    assert "services.a.source.repo: is not an option (did you mean `repository`?)" in told
+
+
+@pytest.mark.parametrize("text", ["services:\n\tweb: {}\n", "services:\n  web:\n\t  source: {}\n"])
+def test_a_tab_is_named_as_what_is_wrong(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """YAML's own words are that a character cannot start any token; one does not see which."""
+    assert checked(a_file(tmp_path, text)) == 78
+    assert "(indent with spaces, not with a tab)" in capsys.readouterr().out
+
+
 def test_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = a_file(tmp_path, GOOD)
     assert checked(path, "--json") == 0

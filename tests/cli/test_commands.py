@@ -1,6 +1,7 @@
 """What the commands say when something is wrong, against real sockets; what they do is in `tests/outside`."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -141,6 +142,46 @@ def test_waiting_outlives_a_restart_of_the_agent(
     ]
     assert run(["--url", url, "deploy", "--wait"]) == 0
     assert "app: 6113728 succeeded" in capsys.readouterr().out
+
+
+def test_waiting_for_what_a_hold_keeps_says_so(
+    desk: tuple[str, type[Desk]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """R-RX-32: the service was held after it had been queued, and a wait without a word may last for ever."""
+    url, kind = desk
+    held = {"hold": {"reason": "2 rollbacks within an hour"}}
+    kind.answers += [(202, OURS, b'{"deployment": ' + a_deployment("queued") + b"}")]
+    kind.answers += [(200, OURS, a_deployment("queued")), (200, OURS, b'{"hold": null}')]
+    kind.answers += [(200, OURS, a_deployment("queued")), (200, OURS, json.dumps(held).encode())]
+    kind.answers += [(200, OURS, a_deployment("queued")), (200, OURS, a_deployment("succeeded"))]
+    assert run(["--url", url, "deploy", "--wait"]) == 0
+    told = "  d1 waits: app is held (2 rollbacks within an hour); `homeport resume app` lets it go on\n"
+    assert capsys.readouterr().err == told
+    kind.answers[:] = [(202, OURS, b'{"deployment": ' + a_deployment("queued") + b"}")]
+    kind.answers += [(200, OURS, a_deployment("queued", force=True)), (200, OURS, a_deployment("succeeded"))]
+    assert run(["--url", url, "deploy", "--force", "--wait"]) == 0
+    assert capsys.readouterr().err == "", "what is forced waits for nothing"
+
+
+def test_an_agent_that_ends_before_it_has_answered_is_told_apart_from_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A restore goes on at the next start: "start it" alone would let a person begin it again."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            taken, _ = server.accept()
+            taken.recv(65536)
+            taken.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert run(["--url", url, "backup", "restore", "b1"]) == 69
+        thread.join()
+    told = capsys.readouterr().err
+    assert f"the agent at {url} ended before it answered [no-agent]" in told
+    assert "goes on when `homeport serve` runs again" in told
 
 
 def test_an_agent_that_stays_away_is_told_with_what_becomes_of_the_deployment(
@@ -321,6 +362,52 @@ def test_the_status_tells_the_freeze_and_the_last_poll(
     assert " ago: the tip is live" in told
 
 
+def test_the_status_tells_what_the_step_that_failed_saw(
+    desk: tuple[str, type[Desk]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """R-RX-32: what a probe saw stands in no program's output, and nobody waited for what a push began."""
+    url, kind = desk
+    steps = [
+        {"name": "verifying", "state": "failed", "detail": "last: GET /ready: 500 instead of 200\nmore"},
+        {"name": "rolling_back", "state": "done", "detail": "1-abc serves"},
+    ]
+    last = json.loads(a_deployment("rolled_back", reason="health-timeout", hint="Do that.", steps=steps))
+    service: dict[str, object] = {
+        "live": None, "last": last | {"finished_at": "2026-11-22T12:00:00Z"}, "current": None, "health": "none",
+        "health_detail": "", "hold": None, "last_backup": None, "frozen_until": None, "poll": None,
+    }  # fmt: skip
+    agent = {"version": "1", "pid": 1, "uptime_seconds": 5, "config": None}
+    document = {"services": {"app": service}, "host": {}, "agent": agent}
+    kind.answers.append((200, OURS, json.dumps(document).encode()))
+    assert run(["--url", url, "status"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == ["           verifying: last: GET /ready: 500 instead of 200", "           Do that."]
+
+
+def test_the_list_of_backups_says_whose_they_are(
+    desk: tuple[str, type[Desk]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, kind = desk
+    rows = [
+        {
+            "id": f"b-{name}",
+            "service": name,
+            "state": "ok",
+            "at": "2026-11-22T12:00:00Z",
+            "bytes": 1,
+            "stored_bytes": 1,
+        }
+        for name in ("web", "api")
+    ]
+    kind.answers.append((200, OURS, json.dumps({"items": rows, "next": None}).encode()))
+    for words in (["--json", "backup", "list"], ["backup", "--json", "list"], ["backup", "list", "--json"]):
+        assert run(["--url", url, *words]) == 0
+        assert json.loads(capsys.readouterr().out)["items"] == rows
+    assert run(["--url", url, "backup", "list"]) == 0
+    lines = [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["BACKUP", "SERVICE", "STATE"], ["b-web", "web", "ok"], ["b-api", "api", "ok"]]
+
+
 @pytest.mark.parametrize(
     ("problems", "status", "words"),
     [
@@ -350,3 +437,8 @@ def test_an_agents_invalid_configuration_is_printed_as_check_does(
     kind.answers.append((422, OURS, json.dumps(document).encode()))
     assert run(["--url", url, "reload"]) == status
     assert words in capsys.readouterr().err
+    assert run(["--url", url, "--json", "reload"]) == status
+    told = capsys.readouterr()
+    assert json.loads(told.out)["code"] == "config-invalid"
+    assert json.loads(told.out).get("problems", problems) == problems
+    assert words in told.err

@@ -8,7 +8,7 @@ import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -34,7 +34,7 @@ async def releases(tmp_path: Path) -> ReleaseDirectory:
     return made
 
 
-def make(tmp_path: Path, **floors: int) -> ReleaseDirectory:
+def make(tmp_path: Path, **floors: Any) -> ReleaseDirectory:
     return ReleaseDirectory(tmp_path / "srv", SHARED, "scraper", **floors)
 
 
@@ -631,6 +631,26 @@ async def test_sharing_twice_changes_nothing(releases: ReleaseDirectory, tmp_pat
     await releases.share(NAME)
     await releases.seal(a_release())
     assert (releases.path(NAME) / "data/seed.txt").read_text() == "changed"
+
+
+async def test_saved_data_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
+    """F83: else an empty directory would pass the backup, and the new version would serve without its data."""
+    releases = ReleaseDirectory(tmp_path / "srv", SHARED, "scraper", saved=("data",))
+    await releases.ready()
+    await build(releases)
+    await releases.point(NAME)
+    shared = tmp_path / "srv/shared"
+    shutil.rmtree(shared / "data")
+    shutil.rmtree(shared / "var/lib")
+    await releases.begin(NEXT)
+    lay_out(releases.path(NEXT))
+    await releases.snapshot(NEXT)
+    await fails("backup-source-gone", releases.share(NEXT), Fault.WORLD)
+    assert not (shared / "data").exists()
+    (shared / "data").mkdir()
+    await releases.share(NEXT)
+    assert list((shared / "data").iterdir()) == [], "a person made it: nothing is seeded"
+    assert (shared / "var/lib").is_dir(), "what no backup holds is made as ever"
 
 
 @pytest.mark.parametrize("instant", ["copytree", "syncfs", "rename", "remove_tree", "symlink_to"])

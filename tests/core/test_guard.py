@@ -42,6 +42,21 @@ def test_a_revision_that_is_on_its_way_is_joined() -> None:
         assert guard.admit(standing, None, force=False) == Admit()
 
 
+def test_a_wish_for_the_tip_joins_a_persons_own_until_that_has_begun() -> None:
+    """F95: both get what the branch's tip is then, and neither waits for a deployment that ends superseded."""
+    for person, state, answer in (
+        (True, State.QUEUED, Join("d1")),
+        (True, State.FETCHING, Admit()),  # it may have fetched already, and what was pushed since is wanted
+        (False, State.QUEUED, Admit()),
+    ):
+        standing = Standing(held=False, quarantined=False, open=(a_deployment(state=state, person=person),))
+        assert guard.admit(standing, None, force=False) == answer
+        assert guard.admit(standing, None, force=True) == Admit()
+        assert guard.admit(standing, None, requested="v1", force=False) == Admit()
+    named = a_deployment(state=State.QUEUED, person=True, requested="v1")
+    assert guard.admit(Standing(held=False, quarantined=False, open=(named,)), None, force=False) == Admit()
+
+
 def test_a_revision_that_is_being_rolled_back_is_not_joined() -> None:
     standing = Standing(held=False, quarantined=False, open=(a_deployment(state=State.ROLLING_BACK),))
     assert guard.admit(standing, REVISION, force=False) == Admit()

@@ -6,6 +6,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,7 @@ def test_every_event_stands_there_and_no_other() -> None:
     assert told == written_events()
 
 
+@cache
 def written_events() -> set[str]:
     found: set[str] = set()
     for source in sources():

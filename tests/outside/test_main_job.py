@@ -228,6 +228,22 @@ def test_an_unreadable_backup_source_stops_the_deployment(home: Home, how: str) 
     assert home.get("/status").document["services"]["app"]["quarantine"] == []
 
 
+def test_saved_data_that_is_gone_stops_the_deployment(make_home: Callable[..., Home]) -> None:
+    """F83: with what is saved by default. It is not made anew, empty, to be backed up as if it were whole."""
+    home = make_home(backup={})
+    home.start()
+    home.deploy("one")
+    before = home.service()
+    data = home.srv / "app/shared/data"
+    data.rename(data.with_name("unmounted"))
+    bad = home.deploy("two")
+    assert (bad["state"], bad["reason"]) == ("failed", "backup-source-gone")
+    assert not data.exists()
+    assert home.service() == before, "the very same process"
+    data.with_name("unmounted").rename(data)
+    assert home.command("deploy", "--wait").returncode == 0
+
+
 def test_two_services_in_one_agent_do_not_touch_each_other(make_home: Callable[..., Home]) -> None:
     home = make_home("app", "other")
     home.start()

@@ -35,7 +35,7 @@ def test_a_person_goes_back_by_command(two: tuple[Home, dict[str, Any], dict[str
     done = home.command("rollback", "app", "--wait", "--reason", "two is too slow")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "rolling_back" in done.stdout
-    assert f"app: {one['revision'][:7]} succeeded" in done.stdout
+    assert f"app: back to {one['revision'][:7]} succeeded" in done.stdout
     assert version(home) == "one"
     assert (live(home)["release"], home.current()) == (one["release"], one["release"])
     status = home.command("status").stdout

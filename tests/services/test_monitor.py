@@ -151,6 +151,30 @@ async def test_held_is_told_while_it_is_healthy(watchman: Watchman) -> None:
     assert await watchman.events() == ["service.unhealthy", "service.healthy"]
 
 
+async def test_a_hold_counts_at_once_and_asks_nobody(watchman: Watchman) -> None:
+    """Not at the next look, a quarter of a minute later: who resumes a service is not told that it is held."""
+    shop = watchman.shop
+    assert await watchman.looks() == ("healthy", "")
+    make_sick(watchman)
+    await shop.services.hold(SERVICE, actor="me", reason="holidays")
+    await watchman.monitor.regard(SERVICE)
+    assert watchman.monitor.health()[SERVICE] == ("held", "holidays")
+    await shop.resume()
+    await watchman.monitor.regard(SERVICE)
+    assert watchman.monitor.health()[SERVICE] == ("healthy", "")
+    assert await watchman.events() == []
+
+
+async def test_a_hold_before_the_first_deployment_counts_at_once_too(shop: Workshop) -> None:
+    watchman = Watchman(shop)
+    await shop.services.hold(SERVICE, actor="me", reason="not yet")
+    await watchman.monitor.regard(SERVICE)
+    assert watchman.monitor.health() == {SERVICE: ("held", "not yet")}
+    await shop.resume()
+    await watchman.monitor.regard(SERVICE)
+    assert watchman.monitor.health() == {SERVICE: ("none", "")}
+
+
 async def test_what_was_stopped_for_good_is_not_healthy_again(watchman: Watchman) -> None:
     shop = watchman.shop
     await watchman.looks()

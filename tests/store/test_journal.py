@@ -360,7 +360,8 @@ async def test_what_a_person_asked_for_is_taken_up_first_and_in_turn(store: Stor
 
 async def test_of_the_very_same_wish_the_newest_stands_for_all(store: Store) -> None:
     """Else each of them would fetch, and fail, by itself while the network is gone."""
-    wished = [(await store.ask()).id for _ in range(3)]
+    pushed = [(b"one", REVISION), (b"two", OTHER), (b"three", "c" * 40)]
+    wished = [(await store.push(*push)).deployments[0].id for push in pushed]
     assert (await store.claim()).id == wished[-1]
     states = [item.state for item in (await store.journal.deployments()).items]
     assert states == [State.FETCHING, State.SUPERSEDED, State.SUPERSEDED]

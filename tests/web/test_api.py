@@ -210,12 +210,25 @@ async def test_no_body_is_an_empty_one(house: House) -> None:
 
 async def test_the_same_idempotency_key_is_the_same_deployment_for_the_same_caller(house: House) -> None:
     """R-UI-4."""
-    answers = [await house.post("/deploy", Idempotency_Key="k-1") for _ in range(3)]
+    wish = {"revision": "v1"}
+    answers = [await house.post("/deploy", wish, Idempotency_Key="k-1") for _ in range(3)]
     assert len({answer.json["deployment"]["id"] for answer in answers}) == 1
-    other = await house.post("/deploy", token=ADMIN, Idempotency_Key="k-1")
+    other = await house.post("/deploy", {"revision": "v2"}, token=ADMIN, Idempotency_Key="k-1")
     assert other.json["deployment"]["id"] != answers[0].json["deployment"]["id"]
     assert (await house.post("/deploy", Idempotency_Key="k 1")).status == 400
     assert (await house.post("/deploy", Idempotency_Key="k" * 256)).status == 400
+
+
+async def test_two_persons_who_want_the_tip_get_one_deployment(house: House) -> None:
+    """F95: the first one's wait would end "superseded", as if something had failed."""
+    first, second = await house.post("/deploy"), await house.post("/deploy", token=ADMIN)
+    assert first.json["deployment"]["id"] == second.json["deployment"]["id"]
+    forced = [await house.post("/deploy", {"force": True}) for _ in range(2)]
+    assert len({answer.json["deployment"]["id"] for answer in (first, *forced)}) == 2
+    tag = await house.post("/deploy", {"revision": "v1"})
+    assert tag.json["deployment"]["id"] not in {
+        answer.json["deployment"]["id"] for answer in (first, *forced)
+    }
 
 
 async def test_with_several_services_one_must_be_named(tmp_path: Path, database: Database) -> None:
@@ -336,6 +349,22 @@ async def test_an_idempotency_key_counts_for_going_back_too(house: House) -> Non
     first = await house.post(path, {"to": "1-6113728"}, Idempotency_Key="k-1")
     again = await house.post(path, {"to": "2-6113728"}, Idempotency_Key="k-1")
     assert first.json["id"] == again.json["id"]
+
+
+async def test_an_idempotency_key_that_was_used_for_something_else_is_refused(
+    tmp_path: Path, database: Database
+) -> None:
+    """R-UI-4: else the second wish would be swallowed, and answered as if it had been granted."""
+    settings = some_settings(tmp_path, services={"web": a_scraper(), "worker": a_scraper()})
+    async for house in open_house(tmp_path, database, settings):
+        made = await house.post("/deploy", {"service": "web"}, Idempotency_Key="k-1")
+        assert made.status == 202
+        other = await house.post("/deploy", {"service": "worker"}, Idempotency_Key="k-1")
+        back = await house.post("/api/v1/services/web/rollback", {}, Idempotency_Key="k-1")
+        for refused in (other, back):
+            assert (refused.status, refused.code) == (422, "request-invalid")
+        every = (await house.get("/api/v1/deployments")).json["items"]
+        assert [item["service"] for item in every] == ["web"]
 
 
 @pytest.mark.parametrize(

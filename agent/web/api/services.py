@@ -47,6 +47,7 @@ async def hold(call: Call) -> web.Response:
     name = call.service()
     wish = await call.json(Reason)
     await call.context.services.hold(name, actor=call.principal.name, reason=clean(wish.reason))
+    await call.context.regard(name)
     return answer(await service_status(call.context, name, named=True))
 
 
@@ -58,6 +59,7 @@ async def resume(call: Call) -> web.Response:
     await context.services.resume(
         name, actor=call.principal.name, config_hash=context.config_hash.get(name, "")
     )
+    await context.regard(name)
     context.wake(name)
     return answer(await service_status(context, name, named=True))
 
