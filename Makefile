@@ -6,7 +6,7 @@ BIN := .venv/bin
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_NO_PROGRESS := 1
 
-.PHONY: demo test check bench e2e e2e-long packages lint format clean help
+.PHONY: demo test check bench e2e e2e-long mutation packages lint format clean help
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | sort
@@ -52,8 +52,17 @@ e2e: .venv/.ready packages ## the tests that need root: power cuts on a real ext
 e2e-long: .venv/.ready packages ## the same with the long counts
 	POWER_CUT_STRIDE=1 $(BIN)/pytest -m root -s $(ARGS)
 
+.venv/.mutation: .venv/.ready
+	$(UV) sync --quiet --frozen --group mutation
+	@touch $@
+
+# An hour on two idle cores; what was run stays in mutants/ and is run again only where code changed.
+mutation: .venv/.mutation ## which changes of core and store no test notices; ARGS="agent.core.guard*" for some
+	PATH="$(CURDIR)/$(BIN):$$PATH" nice -n 15 $(BIN)/mutmut run $(ARGS)
+	$(BIN)/python -m tests.meta.mutation
+
 bench: .venv/.ready ## measurements beside their peers
 	$(BIN)/python -m bench $(ARGS)
 
 clean: ## what the targets made
-	rm -rf .venv .tools dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .tools dist mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
