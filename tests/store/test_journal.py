@@ -535,3 +535,16 @@ async def test_what_a_running_step_printed_stands_where_its_output_will(store: S
     running = await output(deployment.id, (State.BACKING_UP, "next"))
     assert running == "--- building\nall of it\n--- backing_up\nnext\n"
     assert await output("nobody", (State.BUILDING, "x")) is None
+
+
+async def test_the_output_of_each_step_keeps_its_own_indent(store: Store) -> None:
+    deployment = await building(store)
+    deployment = await store.walk(deployment, Outcome.OK, output="  indented\n\n")
+    assert await store.journal.output(deployment.id) == "--- building\n  indented\n"
+
+
+async def test_what_is_unfinished_is_told_oldest_first_without_what_waits(store: Store) -> None:
+    await store.push()
+    first = await store.claim()
+    await store.push(b"two", OTHER)
+    assert await store.journal.unfinished() == [await store.journal.deployment(first.id)]
