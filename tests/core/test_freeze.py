@@ -92,6 +92,15 @@ def test_a_begin_that_the_clock_skips_is_the_instant_of_the_jump() -> None:
     assert until(frozen, local("2026-03-29T03:00:00")) == "sun 29 05:00 cest"
 
 
+def test_a_jump_is_found_to_the_second() -> None:
+    for minute in ("02:00", "02:01", "02:30", "02:59"):
+        frozen = freeze((f"sun {minute}", "sun 12:00"))
+        assert frozen.until(datetime(2026, 3, 29, 0, 59, 59, tzinfo=UTC)) is None
+        assert frozen.until(datetime(2026, 3, 29, 1, 0, 0, tzinfo=UTC)) == datetime(
+            2026, 3, 29, 10, tzinfo=UTC
+        )
+
+
 def test_a_window_that_the_clock_skips_whole_is_none() -> None:
     frozen = freeze(("02:15", "02:45"))
     assert until(frozen, local("2026-03-29T03:00:00")) is None

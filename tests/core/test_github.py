@@ -631,6 +631,8 @@ def test_the_reason_given_is_that_of_the_service_that_came_nearest() -> None:
         ("ssh://git@ssh.github.com:443/me/scraper.git", "me/scraper"),
         ("https://gitlab.com/group/sub/project.git", None),
         ("https://github.com/", None),
+        ("https://github.com/me", None),
+        ("https://github.com/me/.git", None),
         ("https://[bad/me/scraper", None),
         ("/srv/git/scraper.git", None),
         ("../me/scraper", None),

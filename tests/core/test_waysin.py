@@ -26,6 +26,7 @@ def test_a_line_with_a_key_of_its_kind_is_right(kind: str) -> None:
         a_key("ssh-rsa").replace("ssh-rsa ", "ssh-ed25519 "), a_key() + "\nother.org " + a_key(), " " + a_key(),
         "github.com " + a_key(), "@cert-authority * " + a_key(), a_key().replace(" ", "  "), "ssh-ed25519 !!!!",
         "ssh-ed25519 ünï",
+        a_key() + " me\nother.org " + a_key(), a_key() + " me\r", a_key() + " \x00", a_key() + " \x7f",
     ],
 )  # fmt: skip
 def test_what_is_no_line_with_a_key_is_told(line: str) -> None:
