@@ -520,6 +520,12 @@ def test_a_push_is_read_with_what_counts_of_it() -> None:
     assert payload.revision == SHA
 
 
+def test_a_push_that_does_not_say_whether_it_deletes_does_not() -> None:
+    document = a_push()
+    document.pop("deleted", None)
+    assert read("push", document).revision == SHA
+
+
 # --- the decision
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.core.gitwords import essence, explain
+from agent.core.gitwords import essence, explain, tip_of
 
 NO_ACCESS = "Please make sure you have the correct access rights\nand the repository exists.\n"
 UNREAD = f"fatal: Could not read from remote repository.\n\n{NO_ACCESS}"
@@ -93,3 +93,23 @@ def test_the_essence_has_no_boilerplate_and_no_password() -> None:
     assert essence(complaint) == (
         "fatal: unable to access 'https://x.org/a': no / fatal: Could not read from remote repository."
     )
+
+
+@pytest.mark.parametrize(
+    ("listing", "tip"),
+    [
+        ("", None),
+        (f"{'a' * 40}\trefs/heads/main\n", "a" * 40),
+        (f"{'a' * 64}\trefs/heads/main\n", "a" * 64),
+        (f"{'b' * 40}\trefs/heads/x/refs/heads/main\n{'a' * 40}\trefs/heads/main\n", "a" * 40),
+        (f"{'b' * 40}\trefs/heads/x/refs/heads/main\n", None),
+        (f"{'a' * 39}\trefs/heads/main\n", None),
+        (f"{'a' * 41}\trefs/heads/main\n", None),
+        (f"{'A' * 40}\trefs/heads/main\n", None),
+        (f"{'a' * 40} refs/heads/main\n", None),
+        (f"{'a' * 40}\trefs/heads/main\tx\n", None),
+        (f"warning: x\trefs/heads/main\n{'a' * 40}\trefs/heads/main\n", "a" * 40),
+    ],
+)
+def test_the_tip_is_that_of_exactly_the_ref(listing: str, tip: str | None) -> None:
+    assert tip_of(listing, "refs/heads/main") == tip
