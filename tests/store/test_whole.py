@@ -136,6 +136,21 @@ async def test_a_delivery_that_is_ignored_says_so(store: Store) -> None:
     ]
 
 
+async def test_a_delivery_that_is_only_noted_is_there_with_the_next_commit(store: Store) -> None:
+    noted = a_delivery(
+        b"ping", event="ping", received_at=store.clock.now(), decision="ignored", reason="pong"
+    )
+    store.inbox.note(noted)
+    await store.services.hold(SERVICE, actor="me")
+    assert await store.inbox.delivery(noted.digest) == noted
+    again = structs.replace(
+        noted, id="guid-2", received_at=START + timedelta(seconds=1), reason="event-ignored"
+    )
+    store.inbox.note(again)
+    await store.services.resume(SERVICE, actor="me", config_hash=HASH)
+    assert (await store.inbox.deliveries()).items == (again,)
+
+
 async def test_a_delivery_for_two_services_is_told_of_none_alone(store: Store) -> None:
     wanted = [Wanted(SERVICE, REVISION, HASH), Wanted("api", REVISION, HASH)]
     sent = a_delivery(b"one", received_at=store.clock.now())
