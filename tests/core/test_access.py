@@ -159,6 +159,7 @@ def test_the_configured_names_and_this_machine_are_allowed() -> None:
     allowed = access.names("0.0.0.0", "https://Pi.Example.org:8443/x", ["pi.local", "[fe80::1]"])
     assert {"localhost", "127.0.0.1", "::1", "pi.example.org", "pi.local", "fe80::1"} <= allowed
     assert "evil.example" not in allowed
+    assert access.names("[::]", None, ["Pi.Local."]) == {"localhost", "127.0.0.1", "::1", "::", "pi.local"}
 
 
 @pytest.mark.parametrize(

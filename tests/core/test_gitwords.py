@@ -12,6 +12,7 @@ UNREAD = f"fatal: Could not read from remote repository.\n\n{NO_ACCESS}"
     ("complaint", "code"),
     [
         ("fatal: couldn't find remote ref refs/heads/main", "branch-missing"),
+        (f"warning: slow\nenv: \u2018ssh\u2019: No such file or directory\n{UNREAD}", "git-failed"),
         (f"fatal: '/x' does not appear to be a git repository\n{UNREAD}", "git-unreachable"),
         (
             f"fatal: '/is empty/x is corrupt' does not appear to be a git repository\n{UNREAD}",
