@@ -138,7 +138,7 @@ def test_the_client_is_the_right_most_hop_that_is_no_trusted_proxy(
 
 
 def test_a_trusted_address_is_known_with_its_zone_and_in_its_ipv6_form() -> None:
-    trusted = access.networks(["10.0.0.0/24", "fe80::1"])
+    trusted = access.networks(["10.0.0.9/24", "fe80::1"])
     for address in ("10.0.0.7", "::ffff:10.0.0.7", "fe80::1", "fe80::1%eth0"):
         assert access.trusts(address, trusted)
     for address in ("10.0.1.7", "fe80::2%eth0", "fe80::1:1", "", "pi.local"):

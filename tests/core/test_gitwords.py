@@ -88,6 +88,10 @@ def test_what_to_correct_is_named(complaint: str, word: str) -> None:
     assert word in hint
 
 
+def test_the_essence_is_the_last_three_lines() -> None:
+    assert essence("one\ntwo\n three \nhint: x\nfour\n\n") == "two / three / four"
+
+
 def test_the_essence_has_no_boilerplate_and_no_password() -> None:
     """R-RX-31"""
     complaint = f"warning: x\nfatal: unable to access 'https://me:secret@x.org/a': no\n{UNREAD}"

@@ -36,6 +36,13 @@ def only(**rules: int) -> Keep:
     return Keep(**({"last": 1, "daily": 0, "weekly": 0, "monthly": 0} | rules))  # type: ignore[arg-type]
 
 
+def test_what_is_not_good_stays_until_there_are_newer_good_ones() -> None:
+    good = [a_backup("g0", NOW - timedelta(hours=1)), a_backup("g1", NOW - timedelta(hours=2))]
+    same, older = (a_backup(f"p{hours}", NOW - timedelta(hours=hours), "partial") for hours in (2, 3))
+    assert gone([*good, same, older], only(last=2)) == {"p3"}
+    assert gone([*good, same, older], only(last=3)) == set()
+
+
 def test_the_default_keeps_the_last_five_a_week_of_days_and_four_weeks() -> None:
     kept = {f"b{n}" for n in range(60)} - gone(daily(60), Keep())
     assert {f"b{n}" for n in range(7)} <= kept
