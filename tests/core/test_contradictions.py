@@ -171,6 +171,7 @@ def test_a_path_below_a_directory(path: str, problem: str) -> None:
     [
         ("a", "a", True),
         ("a/b", "a", True),
+        ("a/b", "a/", True),
         ("a", "a/b", True),
         ("a", "b", False),
         ("ab", "a", False),

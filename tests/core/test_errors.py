@@ -20,6 +20,7 @@ def test_a_configuration_error_counts_its_problems(problems: int, file: str, mes
     error = ConfigError(found, file=file)
     assert (error.code, error.message, error.problems, error.file) == ("config-invalid", message, found, file)
     assert str(error) == f"{message} [config-invalid]"
+    assert ConfigError(found).message.endswith(" in the configuration")
 
 
 def test_a_refusal_carries_what_goes_into_the_answer() -> None:

@@ -81,6 +81,9 @@ async def test_its_end_its_quarantine_and_what_it_passes_over_are_one_transactio
     passed_over = await store.journal.deployment(waiting)
     assert passed_over is not None
     assert (passed_over.state, passed_over.reason) == (State.SUPERSEDED, "quarantined")
+    assert (passed_over.hint, passed_over.steps[-1].detail) == (
+        CODES["quarantined"].hint, f"{claimed.id} went back from it",
+    )  # fmt: skip
 
 
 async def _ends_and_fails(store: Store, claimed: Deployment, old: Release) -> None:
