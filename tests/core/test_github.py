@@ -633,6 +633,7 @@ def test_the_reason_given_is_that_of_the_service_that_came_nearest() -> None:
         ("https://github.com/me/scraper.git", "me/scraper"),
         ("https://token@github.com/me/scraper.git/", "me/scraper"),
         ("git@github.com:me/scraper.git", "me/scraper"),
+        ("https://github.com/Xavier/boX/", "Xavier/boX"),
         ("github.com:me/scraper", "me/scraper"),
         ("ssh://git@ssh.github.com:443/me/scraper.git", "me/scraper"),
         ("https://gitlab.com/group/sub/project.git", None),

@@ -421,6 +421,12 @@ async def test_what_a_person_joined_in_the_last_instant_is_not_passed_over(store
     assert ended.state is State.SUPERSEDED
 
 
+async def test_what_nobody_has_joined_is_passed_over(store: Store) -> None:
+    await store.push()
+    ended = await store.journal.advance(await store.claim(), State.SUPERSEDED, Change(reason="skip-deploy"))
+    assert (ended.state, ended.person) == (State.SUPERSEDED, False)
+
+
 async def test_what_a_person_joined_while_it_waited_is_not_passed_over_either(store: Store) -> None:
     await store.push(b"other", OTHER)
     wished = await store.ask(requested="v1")

@@ -230,6 +230,30 @@ async def test_of_persons_rollbacks_the_newest_goes_and_the_older_ones_end(
     )  # fmt: skip
 
 
+async def test_what_was_to_be_left_and_is_not_live_any_more_is_passed_over(
+    store: Store, rollbacks: Rollbacks
+) -> None:
+    old = await deployed(store, REVISION, b"one")
+    await deployed(store, OTHER, b"two")
+    back = await ask(rollbacks)
+    named = await ask(rollbacks, old.name)
+    await live_is(store, Release(name="9-ccccccc", service=SERVICE, revision="c" * 40))
+    claimed = await store.claim()
+    assert (claimed.id, claimed.previous) == (named.id, "c" * 40)
+    passed = await store.journal.deployment(back.id)
+    assert passed is not None
+    assert (passed.state, passed.reason) == (State.SUPERSEDED, "not-live")
+
+
+async def live_is(store: Store, release: Release) -> None:
+    """Something else went live between the wish and its turn."""
+    await store.journal._database.write(
+        lambda connection: connection.execute(
+            "UPDATE services SET live_release = ?, live_revision = ?", (release.name, release.revision)
+        )
+    )
+
+
 async def test_a_release_that_is_not_there_any_more_is_forgotten(store: Store) -> None:
     old, new = await deployed(store, REVISION, b"one"), await deployed(store, OTHER, b"two")
     await store.journal.forget_release("another", old.name)
