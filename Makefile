@@ -56,7 +56,7 @@ e2e-long: .venv/.ready packages ## the same with the long counts
 	$(UV) sync --quiet --frozen --group mutation
 	@touch $@
 
-# An hour on two idle cores; what was run stays in mutants/ and is run again only where code changed.
+# It takes hours; what was run stays in mutants/ and is run again only where code changed.
 mutation: .venv/.mutation ## which changes of core and store no test notices; ARGS="agent.core.guard*" for some
 	PATH="$(CURDIR)/$(BIN):$$PATH" nice -n 15 $(BIN)/mutmut run $(ARGS)
 	$(BIN)/python -m tests.meta.mutation
