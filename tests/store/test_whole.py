@@ -321,6 +321,17 @@ async def test_an_overview_has_all_of_it(store: Store, clock: FakeClock) -> None
     assert again.reason == "held by a person"
 
 
+async def test_what_served_and_cannot_be_gone_back_to_is_live_no_more(store: Store) -> None:
+    await store.push(b"one")
+    await store.walk(await store.claim(), *OK4, Outcome.OK, live=OLD)
+    await store.push(b"two", OTHER)
+    back = await store.walk(await store.claim(), *OK4, Outcome.FAILED, reason="health-timeout")
+    still = await store.services.live(SERVICE)
+    assert still is not None
+    await store.walk(back, Outcome.NO_FALLBACK, reason="no-fallback")
+    assert await store.services.live(SERVICE) is None
+
+
 async def test_a_hold_by_the_guard_says_how_many_and_nobodys_name(store: Store) -> None:
     await store.bounce(OTHER, b"one")
     await store.bounce("c" * 40, b"two")
