@@ -53,6 +53,7 @@ async def test_what_nobody_waits_for_and_fails_is_told(
     def wrong(connection: sqlite3.Connection) -> None:
         raise KeyError("mine")
 
+    database.write_soon(lambda connection: None)
     database.write_soon(wrong)
     await database.write(lambda connection: None)
     told = [record.message for record in caplog.records if record.levelname == "WARNING"]
