@@ -6,7 +6,7 @@ BIN := .venv/bin
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_NO_PROGRESS := 1
 
-.PHONY: demo test check bench e2e e2e-long fuzz packages lint format clean help
+.PHONY: demo test check bench e2e e2e-long fuzz mutation packages lint format clean help
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | sort
@@ -56,8 +56,17 @@ e2e-long: .venv/.ready packages ## the same with the long counts
 fuzz: .venv/.ready ## ten times the cases of the fuzz tests; FUZZ_SEED= for other ones
 	FUZZ_TIMES=$${FUZZ_TIMES:-10} $(BIN)/pytest -n 2 -rP -o timeout=3600 tests/fuzz $(ARGS)
 
+.venv/.mutation: .venv/.ready
+	$(UV) sync --quiet --frozen --group mutation
+	@touch $@
+
+# It takes hours; what was run stays in mutants/ and is run again only where code changed.
+mutation: .venv/.mutation ## which changes of core and store no test notices; ARGS="agent.core.guard*" for some
+	PATH="$(CURDIR)/$(BIN):$$PATH" nice -n 15 $(BIN)/mutmut run $(ARGS)
+	$(BIN)/python -m tests.meta.mutation
+
 bench: .venv/.ready ## measurements beside their peers
 	$(BIN)/python -m bench $(ARGS)
 
 clean: ## what the targets made
-	rm -rf .venv .tools dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .tools dist mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

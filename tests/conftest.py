@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from agent.store.database import Database
 from tests.fakes import FakeClock
@@ -14,6 +14,15 @@ pytest.register_assert_rewrite("tests.world", "tests.crash.sweep")
 
 # Nothing fails by the clock of a busy machine; pytest-timeout ends what hangs.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# make mutation: thousands of runs, in which a failure needs no smallest example.
+settings.register_profile(
+    "mutation",
+    settings.get_profile("house"),
+    max_examples=25,
+    phases=[Phase.explicit, Phase.generate],
+    derandomize=True,
+    database=None,
+)
 settings.load_profile("house")
 
 

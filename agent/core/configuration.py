@@ -148,7 +148,7 @@ def decode(kind: type, value: object) -> object:
 def _want_kinds(document: dict[str, Any]) -> None:
     """msgspec wants a `kind` only where there are several; the file has it everywhere, so that more can come."""
     for service in document.get("services", {}).values():
-        blocks = [service["runtime"], *service.get("health", {}).get("probes", ())]
+        blocks = [service["runtime"]]
         if "store" in service.get("backup", {}):
             blocks.append(service["backup"]["store"])
         if any("kind" not in block for block in blocks):

@@ -38,7 +38,7 @@ def problem_of(patterns: Sequence[str], index: int) -> str:
     segments = pattern.removesuffix("/").split("/")
     if patterns[index].startswith("!") and index == 0:
         return "must not begin with `!`: there is nothing yet to take it out of"
-    if not pattern.strip("/") or any(part in ("", ".", "..") for part in segments):
+    if any(part in ("", ".", "..") for part in segments):
         return "must be a path from the repository's root, without `.`, `..` and double slashes"
     if any("**" in part and part != "**" for part in segments):
         return "must have `**` between slashes only; within a name write `*`"

@@ -317,7 +317,7 @@ def _carry_out(connection: sqlite3.Connection, job: _Job) -> None:
 def _settle(batch: list[_Job]) -> None:
     unheard = [job.error for job in batch if job.future is None and job.error is not None]
     if unheard:
-        log.warning("%d records that nobody waits for were not written: %s", len(unheard), unheard[0])
+        log.warning("records that nobody waits for were not written (%d): %s", len(unheard), unheard[0])
     for job in batch:
         if job.future is None:
             continue

@@ -7,7 +7,6 @@ what is not in it was never begun.
 """
 
 import sqlite3
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from agent.core import guard
@@ -206,9 +205,14 @@ class Journal:
 
     async def unfinished(self) -> list[Deployment]:
         """What was being worked on when the agent ended, oldest first (queued ones were not)."""
-        return await self._read_many(
-            "SELECT * FROM deployments WHERE finished_at IS NULL AND state <> 'queued' ORDER BY number", ()
-        )
+
+        def act(connection: sqlite3.Connection) -> list[Deployment]:
+            rows = connection.execute(
+                "SELECT * FROM deployments WHERE finished_at IS NULL AND state <> 'queued' ORDER BY number"
+            ).fetchall()
+            return [with_steps(connection, row) for row in rows]
+
+        return await self._database.read(act)
 
     async def interrupted(self, deployment: Deployment) -> Deployment:
         """Records that it was cut off, and counts it, unless the agent had been stopped in order."""
@@ -296,9 +300,3 @@ class Journal:
                 "DELETE FROM releases WHERE service = ? AND name = ?", (service, name)
             )
         )
-
-    async def _read_many(self, query: str, values: Sequence[object]) -> list[Deployment]:
-        def act(connection: sqlite3.Connection) -> list[Deployment]:
-            return [with_steps(connection, row) for row in connection.execute(query, values).fetchall()]
-
-        return await self._database.read(act)

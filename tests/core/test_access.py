@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from agent.core import access
 from agent.core.limits import Strikes
 from agent.core.model import Scope
-from agent.core.score import overall
 
 CI = access.Key("ci", b"the secret of ci, long enough", frozenset({Scope.DEPLOY}))
 ME = access.Key("me", b"the secret of me, long enough", frozenset({Scope.ADMIN}))
@@ -142,6 +141,14 @@ def test_the_client_is_the_right_most_hop_that_is_no_trusted_proxy(
     assert access.client(remote, forwarded, PROXIES) == expected
 
 
+def test_a_trusted_address_is_known_with_its_zone_and_in_its_ipv6_form() -> None:
+    trusted = access.networks(["10.0.0.9/24", "fe80::1"])
+    for address in ("10.0.0.7", "::ffff:10.0.0.7", "fe80::1", "fe80::1%eth0"):
+        assert access.trusts(address, trusted)
+    for address in ("10.0.1.7", "fe80::2%eth0", "fe80::1:1", "", "pi.local"):
+        assert not access.trusts(address, trusted)
+
+
 @given(forwarded=st.lists(st.text()))
 def test_without_trusted_proxies_what_a_header_says_is_ignored(forwarded: list[str]) -> None:
     """R-RX-29."""
@@ -156,6 +163,7 @@ def test_the_configured_names_and_this_machine_are_allowed() -> None:
     allowed = access.names("0.0.0.0", "https://Pi.Example.org:8443/x", ["pi.local", "[fe80::1]"])
     assert {"localhost", "127.0.0.1", "::1", "pi.example.org", "pi.local", "fe80::1"} <= allowed
     assert "evil.example" not in allowed
+    assert access.names("[::]", None, ["Pi.Local."]) == {"localhost", "127.0.0.1", "::1", "::", "pi.local"}
 
 
 @pytest.mark.parametrize(
@@ -255,24 +263,3 @@ def test_the_table_never_grows_and_within_a_minute_never_hears_more_than_the_lim
     if len(heard) <= 4:
         for times in heard.values():
             assert all(later - earlier >= 60 for earlier, later in zip(times, times[2:], strict=False))
-
-
-# --- the score
-
-
-@pytest.mark.parametrize(
-    ("states", "expected"),
-    [
-        ({}, ("healthy", 100)),
-        ({"a": "none"}, ("healthy", 100)),
-        ({"a": "healthy", "b": "none"}, ("healthy", 100)),
-        ({"a": "healthy", "b": "held"}, ("degraded", 87)),
-        ({"a": "unknown"}, ("degraded", 50)),
-        ({"a": "healthy", "b": "unhealthy"}, ("unhealthy", 50)),
-        ({"a": "held", "b": "unhealthy"}, ("unhealthy", 37)),
-    ],
-)
-def test_the_worst_service_names_the_state_and_the_mean_is_the_score(
-    states: dict[str, str], expected: tuple[str, int]
-) -> None:
-    assert overall(states) == expected

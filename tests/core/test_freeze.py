@@ -7,7 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from agent.core.freeze import DAYS, NEVER, Freeze, Window, edge_of, freeze_of, is_endless
+from agent.core.freeze import DAYS, NEVER, Freeze, Window, edge_of, freeze_of, is_endless, wrong_windows
+from agent.core.location import Finding
 from tests.build import a_service
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -89,6 +90,15 @@ def test_a_begin_that_the_clock_skips_is_the_instant_of_the_jump() -> None:
     frozen = freeze(("02:30", "05:00"))
     assert until(frozen, local("2026-03-29T01:59:59")) is None
     assert until(frozen, local("2026-03-29T03:00:00")) == "sun 29 05:00 cest"
+
+
+def test_a_jump_is_found_to_the_second() -> None:
+    for minute in ("02:00", "02:01", "02:30", "02:59"):
+        frozen = freeze((f"sun {minute}", "sun 12:00"))
+        assert frozen.until(datetime(2026, 3, 29, 0, 59, 59, tzinfo=UTC)) is None
+        assert frozen.until(datetime(2026, 3, 29, 1, 0, 0, tzinfo=UTC)) == datetime(
+            2026, 3, 29, 10, tzinfo=UTC
+        )
 
 
 def test_a_window_that_the_clock_skips_whole_is_none() -> None:
@@ -218,3 +228,37 @@ def test_what_covers_the_whole_week_is_endless(some: list[tuple[str, str]], endl
 def test_the_options_of_a_service_are_its_windows() -> None:
     service = a_service(deploy={"freeze": [{"from": "fri 17:00", "to": "mon 08:00"}]})
     assert freeze_of(service.deploy, BERLIN) == freeze(WEEKEND)
+
+
+DAYLESS = "must name a day if `from` does, and only then"
+NO_EDGE = "must be a time such as 22:00 or fri 17:00"
+HINT = "days are mon tue wed thu fri sat sun; hours have two digits"
+WHOLE = Finding((), "covers the whole week: nothing would ever be deployed by itself")
+
+
+@pytest.mark.parametrize(
+    ("some", "findings"),
+    [
+        ([], []),
+        ([NIGHT], []),
+        ([("5pm", "8:00")], [Finding((0, "from"), NO_EDGE, HINT), Finding((0, "to"), NO_EDGE, HINT)]),
+        ([NIGHT, ("fri 17:00", "08:00")], [Finding((1, "to"), DAYLESS, relies=((1, "from"),))]),
+        ([("17:00", "fri 08:00")], [Finding((0, "to"), DAYLESS, relies=((0, "from"),))]),
+        (
+            [("17:00", "17:00")],
+            [
+                Finding(
+                    (0, "to"), "is the same as `from`: this is no time, or all of it", relies=((0, "from"),)
+                )
+            ],
+        ),
+        ([NIGHT, ("06:00", "22:00")], [WHOLE]),
+        ([NIGHT, ("5pm", "22:00")], [Finding((1, "from"), NO_EDGE, HINT)]),
+        ([NIGHT, ("06:00", "22:00"), ("5pm", "22:00")], [Finding((2, "from"), NO_EDGE, HINT), WHOLE]),
+    ],
+)
+def test_what_cannot_be_meant_is_told_at_its_place(
+    some: list[tuple[str, str]], findings: list[Finding]
+) -> None:
+    options = a_service(deploy={"freeze": [{"from": begin, "to": end} for begin, end in some]}).deploy.freeze
+    assert list(wrong_windows(options)) == findings

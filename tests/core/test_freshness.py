@@ -1,5 +1,6 @@
 """How old a time is, in whichever form it was written."""
 
+import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -28,6 +29,14 @@ def test_a_day_is_its_beginning_in_utc() -> None:
     assert when("2026-11-22") == AT - 12 * 3600
 
 
+def test_without_a_zone_it_is_utc_wherever_the_agent_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Pacific/Auckland")
+        time.tzset()
+        assert when("2026-11-22T12:00:00") == AT
+    time.tzset()
+
+
 @pytest.mark.parametrize(
     "value",
     ["", " ", "now", "12:00", "1_000", "nan", "inf", "1e9", "0x10", "9" * 31, "٣", b"2026-11-22", float("nan"),
@@ -46,7 +55,13 @@ def test_what_is_no_time(value: object) -> None:
         (AT, True, "0 s ago"),
         (AT - 60, True, "60 s ago"),
         (AT - 60.5, False, "60 s ago, more than 1m"),
-        (AT - 7300, False, "2 h ago, more than 1m"),
+        (AT - 119, False, "119 s ago, more than 1m"),
+        (AT - 120, False, "2 min ago, more than 1m"),
+        (AT - 90 * 60, False, "90 min ago, more than 1m"),
+        (AT - 7199, False, "120 min ago, more than 1m"),
+        (AT - 7200, False, "2 h ago, more than 1m"),
+        (AT - 47 * 3600, False, "47 h ago, more than 1m"),
+        (AT - 2 * 86400, False, "2 d ago, more than 1m"),
         (AT - 400000, False, "5 d ago, more than 1m"),
         (AT + 60, True, "0 s ago"),
         (AT + 61, False, "the time is 61 s in the future: compare the clocks and the time zone"),
@@ -55,6 +70,7 @@ def test_what_is_no_time(value: object) -> None:
         ("  ", False, "there is no time yet"),
         ("soon\x1b[31m", False, "'soon\\x1b[31m' is not a time"),
         (1e20, False, "1e+20 is not a time"),
+        ("s" * 100, False, f"'{'s' * 58}… is not a time"),
     ],
 )
 def test_the_named_cases(value: object, fresh: bool, sentence: str) -> None:

@@ -520,6 +520,12 @@ def test_a_push_is_read_with_what_counts_of_it() -> None:
     assert payload.revision == SHA
 
 
+def test_a_push_that_does_not_say_whether_it_deletes_does_not() -> None:
+    document = a_push()
+    document.pop("deleted", None)
+    assert read("push", document).revision == SHA
+
+
 # --- the decision
 
 
@@ -627,10 +633,13 @@ def test_the_reason_given_is_that_of_the_service_that_came_nearest() -> None:
         ("https://github.com/me/scraper.git", "me/scraper"),
         ("https://token@github.com/me/scraper.git/", "me/scraper"),
         ("git@github.com:me/scraper.git", "me/scraper"),
+        ("https://github.com/Xavier/boX/", "Xavier/boX"),
         ("github.com:me/scraper", "me/scraper"),
         ("ssh://git@ssh.github.com:443/me/scraper.git", "me/scraper"),
         ("https://gitlab.com/group/sub/project.git", None),
         ("https://github.com/", None),
+        ("https://github.com/me", None),
+        ("https://github.com/me/.git", None),
         ("https://[bad/me/scraper", None),
         ("/srv/git/scraper.git", None),
         ("../me/scraper", None),

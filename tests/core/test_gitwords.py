@@ -4,7 +4,7 @@ from time import thread_time
 
 import pytest
 
-from agent.core.gitwords import essence, explain
+from agent.core.gitwords import essence, explain, tip_of
 
 NO_ACCESS = "Please make sure you have the correct access rights\nand the repository exists.\n"
 UNREAD = f"fatal: Could not read from remote repository.\n\n{NO_ACCESS}"
@@ -14,6 +14,7 @@ UNREAD = f"fatal: Could not read from remote repository.\n\n{NO_ACCESS}"
     ("complaint", "code"),
     [
         ("fatal: couldn't find remote ref refs/heads/main", "branch-missing"),
+        (f"warning: slow\nenv: \u2018ssh\u2019: No such file or directory\n{UNREAD}", "git-failed"),
         (f"fatal: '/x' does not appear to be a git repository\n{UNREAD}", "git-unreachable"),
         (
             f"fatal: '/is empty/x is corrupt' does not appear to be a git repository\n{UNREAD}",
@@ -125,9 +126,33 @@ def test_a_long_word_is_read_once() -> None:
     assert thread_time() - began < 5
 
 
+def test_the_essence_is_the_last_three_lines() -> None:
+    assert essence("one\ntwo\n three \nhint: x\nfour\n\n") == "two / three / four"
+
+
 def test_the_essence_has_no_boilerplate_and_no_password() -> None:
     """R-RX-31"""
     complaint = f"warning: x\nfatal: unable to access 'https://me:secret@x.org/a': no\n{UNREAD}"
     assert essence(complaint) == (
         "fatal: unable to access 'https://x.org/a': no / fatal: Could not read from remote repository."
     )
+
+
+@pytest.mark.parametrize(
+    ("listing", "tip"),
+    [
+        ("", None),
+        (f"{'a' * 40}\trefs/heads/main\n", "a" * 40),
+        (f"{'a' * 64}\trefs/heads/main\n", "a" * 64),
+        (f"{'b' * 40}\trefs/heads/x/refs/heads/main\n{'a' * 40}\trefs/heads/main\n", "a" * 40),
+        (f"{'b' * 40}\trefs/heads/x/refs/heads/main\n", None),
+        (f"{'a' * 39}\trefs/heads/main\n", None),
+        (f"{'a' * 41}\trefs/heads/main\n", None),
+        (f"{'A' * 40}\trefs/heads/main\n", None),
+        (f"{'a' * 40} refs/heads/main\n", None),
+        (f"{'a' * 40}\trefs/heads/main\tx\n", None),
+        (f"warning: x\trefs/heads/main\n{'a' * 40}\trefs/heads/main\n", "a" * 40),
+    ],
+)
+def test_the_tip_is_that_of_exactly_the_ref(listing: str, tip: str | None) -> None:
+    assert tip_of(listing, "refs/heads/main") == tip

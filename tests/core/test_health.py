@@ -70,6 +70,7 @@ def test_an_answer_of_another_process_is_a_failure() -> None:
     foreign = confirm(GOOD, False)
     assert not foreign.healthy
     assert foreign.detail == "another process answers (200)"
+    assert confirm(Probed(healthy=True, detail="200", seconds=1.5), False).seconds == 1.5
     judged = begin(rules(), at=0, instance="one")
     for at in range(0, 62, 2):
         judged = judged.judge(Observation(at=at, instance="one", probes=(foreign,)))
@@ -124,6 +125,29 @@ def test_the_reason_names_the_last_complaint_cleaned() -> None:
     judged = judged.judge(Observation(at=2, instance="one", probes=(GOOD,)))
     assert judged.detail == "not healthy within 1 s (1 of 3 in a row at its end); last: no port"
     assert trial("+++-").detail == "healthy, but 2.0 s later: 503 instead of 200"
+
+
+@pytest.mark.parametrize(
+    ("script", "detail"),
+    [
+        ("x", "the process ended"),
+        ("-o", "the process ended and was started anew"),
+        ("+++o", "the process was started anew during the soak"),
+        ("-+++", ""),  # what was wrong before the soak is over
+    ],
+)
+def test_the_reason_tells_what_became_of_the_process(script: str, detail: str) -> None:
+    assert trial(script).detail == detail
+
+
+def test_the_row_that_began_the_soak_is_kept() -> None:
+    assert [trial(script).row for script in ("-", "+", "++-", "+++", "++++")] == [0, 1, 0, 3, 3]
+
+
+def test_a_pause_ends_with_the_deadline_or_with_the_soak() -> None:
+    waiting, soaking = trial(""), trial("+++")  # the soak began at 4 s and ends at 14 s
+    assert [waiting.pause(SWITCH + after) for after in (0, 58.5, 60, 61)] == [2, 1.5, 0, 0]
+    assert [soaking.pause(SWITCH + after) for after in (4, 12.5, 14, 15)] == [2, 1.5, 0, 0]
 
 
 @pytest.mark.parametrize("code", ["health-timeout", "soak-failed", "process-died"])
@@ -263,3 +287,11 @@ def test_at_rest_the_complaint_is_told() -> None:
     assert AtRest().after(bad).detail == "503 instead of 200"
     assert AtRest().after(dead).detail == "the process is not running"
     assert AtRest(status="healthy", detail="x").after(observations("+")[0]) == AtRest(status="healthy")
+
+
+def test_at_rest_a_death_counts_among_the_bad_ones_in_a_row() -> None:
+    rest, counts = AtRest(), []
+    for seen in observations("xx-+-"):
+        rest = rest.after(seen)
+        counts.append(rest.bad)
+    assert counts == [1, 2, 3, 0, 1]

@@ -36,6 +36,22 @@ def only(**rules: int) -> Keep:
     return Keep(**({"last": 1, "daily": 0, "weekly": 0, "monthly": 0} | rules))  # type: ignore[arg-type]
 
 
+def test_what_is_not_good_stays_until_there_are_newer_good_ones() -> None:
+    good = [a_backup("g0", NOW - timedelta(hours=1)), a_backup("g1", NOW - timedelta(hours=2))]
+    newer, older = (a_backup(f"p{hours}", NOW - timedelta(hours=hours), "partial") for hours in (2, 3))
+    backups = [good[0], newer, good[1], older]
+    assert gone(backups, only(last=2)) == {"p3"}
+    assert gone(backups, only(last=3)) == set()
+
+
+def test_a_gap_that_is_just_as_long_as_backups_are_kept_is_no_jump_of_the_clock() -> None:
+    backups = [a_backup(f"b{days}", NOW - timedelta(days=days, seconds=1)) for days in (0, 10, 15)]
+    keep = Keep(last=1, daily=9, weekly=0, monthly=0, max_age=Seconds(10 * DAY))
+    assert gone(backups, keep) == {"b15"}
+    backups[1] = a_backup("b11", NOW - timedelta(days=11))
+    assert gone(backups, keep) == set()
+
+
 def test_the_default_keeps_the_last_five_a_week_of_days_and_four_weeks() -> None:
     kept = {f"b{n}" for n in range(60)} - gone(daily(60), Keep())
     assert {f"b{n}" for n in range(7)} <= kept

@@ -121,8 +121,12 @@ def test_what_is_live_still_serves_until_the_switch_or_until_a_rollback_has_its_
     assert not untouched(a_deployment(**back, release="3-aaaaaaa"))
 
 
-def test_the_diagram_draws_every_transition() -> None:
-    text = diagram()
-    for state, ways in TABLE.items():
-        for outcome, target in ways.items():
-            assert f"{state} --> {target}: {outcome.replace('_', ' ')}" in text
+def test_the_diagram_draws_every_transition_and_nothing_else() -> None:
+    lines = diagram().split("\n")
+    assert lines[:2] == ["stateDiagram-v2", "    [*] --> queued"]
+    ways = {
+        f"    {state} --> {target}: {outcome.replace('_', ' ')}"
+        for state, ways in TABLE.items()
+        for outcome, target in ways.items()
+    }
+    assert set(lines[2:]) == ways | {f"    {end} --> [*]" for end in ENDS}

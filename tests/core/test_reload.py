@@ -30,6 +30,17 @@ def test_services_are_added_changed_and_removed() -> None:
     assert found.restart_needed == ()
 
 
+def test_another_time_zone_changes_who_has_a_freeze_and_another_secret_who_uses_it() -> None:
+    freezes = a_service(deploy={"freeze": [{"from": "22:00", "to": "06:00"}]})
+    before = settings(services={"freezes": freezes, "plain": a_service(), "goes": a_service()})
+    after = settings(
+        services={"freezes": freezes, "plain": a_service(), "comes": a_service()}, timezone="Asia/Tokyo"
+    )
+    assert difference(before, after).changed == ("freezes",)
+    assert difference(before, after, {"plain", "comes", "goes"}).changed == ("freezes", "plain")
+    assert difference(after, after).changed == ()
+
+
 def test_what_listens_and_where_the_state_lies_waits_for_a_restart_and_nothing_else_does() -> None:
     wanted = settings(
         listen=Listen(port=9000, socket="/tmp/other.sock"),

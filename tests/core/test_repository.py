@@ -63,6 +63,34 @@ def test_what_runs_commands_or_shows_secrets_is_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("address", "words", "hint"),
+    [
+        (" ", "must be a URL or a path", ""),
+        ("-x", "must not begin with a dash: git would take it for an option", ""),
+        ("ext::sh", "names a transport that runs commands", "use https, ssh or a path"),
+        ("~/x", "is a path with `~`, which is not expanded", "write the whole path"),
+        ("git@h:", "names no valid host, or no repository on it", ""),
+        ("git@h:/", "names no valid host, or no repository on it", ""),
+        ("git@-h:x", "names no valid host, or no repository on it", ""),
+        ("https://h/a b", "is not a valid URL", ""),
+        ("file:///x", "must not be a file:// URL", "write the path itself"),
+        (
+            "http://h/x", "must use https or ssh, or be a path",
+            "other protocols are neither private nor authentic",
+        ),
+        ("https:///x", "names no valid host", ""),
+        ("ssh://-h/x", "names no valid host", ""),
+        ("https://t@h/x", "must not hold a user's password or token", "use an ssh key that can only read"),
+        ("ssh://git:p@h/x", "must not hold a user's password or token", "use an ssh key that can only read"),
+        ("https://h/", "names no repository", ""),
+        ("ssh://git@h", "names no repository", ""),
+    ],
+)  # fmt: skip
+def test_each_refusal_says_why_and_what_to_write_instead(address: str, words: str, hint: str) -> None:
+    assert refusal(address) == (words, hint)
+
+
+@pytest.mark.parametrize(
     ("address", "expected"),
     [("/srv/x", True), ("../x", True), ("x", True), ("./a:b", True), ("git@h:x", False), ("h:x", False),
      ("https://h/x", False), ("ext::x", False)],

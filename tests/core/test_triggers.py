@@ -290,6 +290,9 @@ def test_a_release_is_read_with_what_counts_of_it() -> None:
     found = read("release", a_release())
     assert found.release == Release(action="published", tag="v1.2", draft=False, prerelease=False)
     assert (found.ref, found.revision, found.run) == ("refs/tags/v1.2", None, None)
+    document = a_release()
+    del document["release"]["draft"], document["release"]["prerelease"]
+    assert read("release", document).release == found.release
 
 
 @pytest.mark.parametrize("build", [a_workflow_run, a_release])

@@ -43,6 +43,17 @@ def test_a_written_duration_reads_as_the_same_one(milliseconds: int) -> None:
     assert parse_duration(write_duration(seconds)) == seconds
 
 
+@pytest.mark.parametrize(
+    ("seconds", "size", "duration", "bytes_"),
+    [(0, 0, "0s", "0"), (0.001, 1, "1ms", "1"), (1.5, 1024, "1500ms", "1K"), (60, 1025, "1m", "1025"),
+     (90, 3 << 20, "90s", "3M"), (7200, 1 << 30, "2h", "1G"), (86400, 5 << 40, "1d", "5T"), (0.0004, 2, "0s", "2")],
+)  # fmt: skip
+def test_each_is_written_in_its_largest_whole_unit(
+    seconds: float, size: int, duration: str, bytes_: str
+) -> None:
+    assert (write_duration(seconds), write_size(size)) == (duration, bytes_)
+
+
 @given(st.integers(0, 999_999_999_999))
 def test_a_written_size_reads_as_the_same_one(size: int) -> None:
     assert parse_size(write_size(size)) == size

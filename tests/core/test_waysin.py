@@ -26,10 +26,16 @@ def test_a_line_with_a_key_of_its_kind_is_right(kind: str) -> None:
         a_key("ssh-rsa").replace("ssh-rsa ", "ssh-ed25519 "), a_key() + "\nother.org " + a_key(), " " + a_key(),
         "github.com " + a_key(), "@cert-authority * " + a_key(), a_key().replace(" ", "  "), "ssh-ed25519 !!!!",
         "ssh-ed25519 ünï",
+        a_key() + " me\nother.org " + a_key(), a_key() + " me\r", a_key() + " \x00", a_key() + " \x7f",
     ],
 )  # fmt: skip
 def test_what_is_no_line_with_a_key_is_told(line: str) -> None:
     assert mistake(line) is not None
+
+
+def test_a_key_is_longer_than_32_bytes_behind_its_kind() -> None:
+    assert mistake(a_key(body=b"k" * 33)) is None
+    assert mistake(a_key(body=b"k" * 32)) is not None
 
 
 def test_a_line_of_known_hosts_is_told_what_is_too_much() -> None:
@@ -97,8 +103,9 @@ GIVEN = {
 )
 def test_what_lets_the_agent_in_fits_how_git_gets_there(repository: str, fitting: set[str]) -> None:
     for name, options in GIVEN.items():
-        found = [finding.location for finding in ways_in(Source(repository=repository, **options))]  # type: ignore[arg-type]
-        assert found == ([] if name in fitting else [(name,)])
+        found = list(ways_in(Source(repository=repository, **options)))  # type: ignore[arg-type]
+        assert [finding.location for finding in found] == ([] if name in fitting else [(name,)])
+        assert all(finding.relies == (("repository",),) for finding in found)
 
 
 def test_of_an_address_that_is_refused_anyway_nothing_more_is_said() -> None:

@@ -38,6 +38,30 @@ async def test_the_file_is_durable_and_private(database: Database, tmp_path: Pat
     assert (tmp_path / "state.db").stat().st_mode & 0o077 == 0
 
 
+async def test_what_each_connection_is_allowed_is_set(database: Database) -> None:
+    def settings(connection: sqlite3.Connection) -> dict[str, object]:
+        names = ("foreign_keys", "trusted_schema", "query_only", "wal_autocheckpoint", "journal_size_limit")
+        return {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names}
+
+    writing, reading = await database.write(settings), await database.read(settings)
+    assert (writing["wal_autocheckpoint"], writing["journal_size_limit"]) == (1000, 4 << 20)
+    assert [(each["foreign_keys"], each["trusted_schema"]) for each in (writing, reading)] == [(1, 0), (1, 0)]
+    assert (writing["query_only"], reading["query_only"]) == (0, 1)
+
+
+async def test_what_nobody_waits_for_and_fails_is_told(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wrong(connection: sqlite3.Connection) -> None:
+        raise KeyError("mine")
+
+    database.write_soon(lambda connection: None)
+    database.write_soon(wrong)
+    await database.write(lambda connection: None)
+    told = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert told == ["records that nobody waits for were not written (1): 'mine'"]
+
+
 async def test_one_failing_write_does_not_take_its_neighbours_along(
     database: Database, tmp_path: Path
 ) -> None:
@@ -120,6 +144,10 @@ async def test_a_newer_state_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Unavailable) as caught:
         await database.open()
     assert caught.value.code == "state-too-new"
+    known = len(MIGRATIONS)
+    assert caught.value.message == (
+        f"{tmp_path / 'state.db'} has version {known + 1}; this agent knows up to {known}"
+    )
     await database.close()
 
 
@@ -129,6 +157,7 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Unavailable) as caught:
         await database.open()
     assert caught.value.code == "store-unavailable"
+    assert caught.value.message == "the state cannot be read or written: file is not a database"
     await database.close()
 
 

@@ -422,6 +422,12 @@ async def test_what_a_person_joined_in_the_last_instant_is_not_passed_over(store
     assert ended.state is State.SUPERSEDED
 
 
+async def test_what_nobody_has_joined_is_passed_over(store: Store) -> None:
+    await store.push()
+    ended = await store.journal.advance(await store.claim(), State.SUPERSEDED, Change(reason="skip-deploy"))
+    assert (ended.state, ended.person) == (State.SUPERSEDED, False)
+
+
 async def test_what_a_person_joined_while_it_waited_is_not_passed_over_either(store: Store) -> None:
     await store.push(b"other", OTHER)
     wished = await store.ask(requested="v1")
@@ -565,3 +571,16 @@ async def test_what_a_running_step_printed_stands_where_its_output_will(store: S
     running = await output(deployment.id, (State.BACKING_UP, "next"))
     assert running == "--- building\nall of it\n--- backing_up\nnext\n"
     assert await output("nobody", (State.BUILDING, "x")) is None
+
+
+async def test_the_output_of_each_step_keeps_its_own_indent(store: Store) -> None:
+    deployment = await building(store)
+    deployment = await store.walk(deployment, Outcome.OK, output="  indented\n\n")
+    assert await store.journal.output(deployment.id) == "--- building\n  indented\n"
+
+
+async def test_what_is_unfinished_is_told_oldest_first_without_what_waits(store: Store) -> None:
+    await store.push()
+    first = await store.claim()
+    await store.push(b"two", OTHER)
+    assert await store.journal.unfinished() == [await store.journal.deployment(first.id)]

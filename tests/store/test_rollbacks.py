@@ -5,13 +5,15 @@ import sqlite3
 
 import pytest
 
+from agent.core.codes import CODES
 from agent.core.errors import Conflict
 from agent.core.model import Deployment, Fault, Release, State
 from agent.core.pipeline import Outcome
 from agent.store.database import Database
+from agent.store.inbox import Admission, Wanted
 from agent.store.rollbacks import Rollbacks
 from agent.store.transitions import Change, conclude, get, move
-from tests.build import OTHER, REVISION
+from tests.build import OTHER, REVISION, a_delivery
 from tests.fakes import FakeClock
 from tests.store.test_journal import HASH, LIMITS, OK4, Store
 
@@ -79,6 +81,9 @@ async def test_its_end_its_quarantine_and_what_it_passes_over_are_one_transactio
     passed_over = await store.journal.deployment(waiting)
     assert passed_over is not None
     assert (passed_over.state, passed_over.reason) == (State.SUPERSEDED, "quarantined")
+    assert (passed_over.hint, passed_over.steps[-1].detail) == (
+        CODES["quarantined"].hint, f"{claimed.id} went back from it",
+    )  # fmt: skip
 
 
 async def _ends_and_fails(store: Store, claimed: Deployment, old: Release) -> None:
@@ -151,3 +156,107 @@ async def test_a_release_knows_whether_its_revision_is_in_quarantine(
 
     assert await quarantined("another configuration") == [False, True]
     assert await quarantined("a third one") == [False, False]
+
+
+# --- by a workflow that failed after the deployment
+
+
+async def fault_in(store: Store, revision: str, body: bytes) -> Admission:
+    """A delivery that found a fault in this revision."""
+    sent = a_delivery(body, id=f"guid-{body.decode()}", event="workflow_run", received_at=store.clock.now())
+    return await store.inbox.admit(sent, [Wanted(SERVICE, revision, HASH, back=True)])
+
+
+async def test_a_fault_in_what_is_live_is_a_rollback_through_its_own_fault(store: Store) -> None:
+    await deployed(store, REVISION, b"one")
+    await deployed(store, OTHER, b"two")
+    admission = await fault_in(store, OTHER, b"red")
+    assert (admission.decision, len(admission.deployments)) == ("deploy", 1)
+    made = await store.journal.deployment(admission.deployments[0].id)
+    assert made is not None
+    assert (made.state, made.target, made.revision, made.config_hash) == (State.QUEUED, "", OTHER, HASH)
+    assert (made.reason, made.hint, made.fault) == (
+        "workflow-failed", CODES["workflow-failed"].hint, Fault.COMMIT,
+    )  # fmt: skip
+    again = await fault_in(store, OTHER, b"red again")
+    assert (again.decision, again.deployments) == ("deploy", admission.deployments)
+    claimed = await store.claim()
+    assert (claimed.id, claimed.state, claimed.trigger.kind) == (made.id, State.ROLLING_BACK, "webhook")
+
+
+async def test_a_fault_in_what_is_not_live_or_has_no_way_back_is_ignored(store: Store) -> None:
+    assert (await fault_in(store, REVISION, b"nothing is live")).reason == "not-live"
+    await deployed(store, REVISION, b"one")
+    assert (await fault_in(store, OTHER, b"another")).reason == "not-live"
+    assert (await fault_in(store, REVISION, b"the only one")).reason == "no-fallback"
+    assert (await store.inbox.deliveries()).items[0].decision == "ignored"
+
+
+async def test_a_fault_while_held_is_ignored_and_not_made_up_for(store: Store) -> None:
+    await deployed(store, REVISION, b"one")
+    await deployed(store, OTHER, b"two")
+    await store.services.hold(SERVICE, actor="me")
+    assert (await fault_in(store, OTHER, b"red")).reason == "held"
+    assert await store.services.resume(SERVICE, actor="me", config_hash=HASH) is None
+    assert await store.journal.claim(SERVICE, HASH) is None
+
+
+async def test_an_automatic_rollback_waits_while_held_and_a_persons_does_not(
+    store: Store, rollbacks: Rollbacks
+) -> None:
+    await deployed(store, REVISION, b"one")
+    await deployed(store, OTHER, b"two")
+    automatic = (await fault_in(store, OTHER, b"red")).deployments[0].id
+    await store.services.hold(SERVICE, actor="me")
+    assert await store.journal.claim(SERVICE, HASH) is None
+    by_hand = await ask(rollbacks)
+    assert (await store.claim()).id == by_hand.id
+    await store.services.resume(SERVICE, actor="me", config_hash=HASH)
+    assert (await store.claim()).id == automatic
+
+
+async def test_of_persons_rollbacks_the_newest_goes_and_the_older_ones_end(
+    store: Store, rollbacks: Rollbacks
+) -> None:
+    old = await deployed(store, REVISION, b"one")
+    await deployed(store, OTHER, b"two")
+    to_old, back = await ask(rollbacks, old.name), await ask(rollbacks)
+    claimed = await store.claim()
+    assert claimed.id == back.id
+    passed = await store.journal.deployment(to_old.id)
+    assert passed is not None
+    assert (passed.state, passed.reason, passed.hint) == (
+        State.SUPERSEDED, "newer-queued", CODES["newer-queued"].hint,
+    )  # fmt: skip
+
+
+async def test_what_was_to_be_left_and_is_not_live_any_more_is_passed_over(
+    store: Store, rollbacks: Rollbacks
+) -> None:
+    old = await deployed(store, REVISION, b"one")
+    await deployed(store, OTHER, b"two")
+    back = await ask(rollbacks)
+    named = await ask(rollbacks, old.name)
+    await live_is(store, Release(name="9-ccccccc", service=SERVICE, revision="c" * 40))
+    claimed = await store.claim()
+    assert (claimed.id, claimed.previous) == (named.id, "c" * 40)
+    passed = await store.journal.deployment(back.id)
+    assert passed is not None
+    assert (passed.state, passed.reason) == (State.SUPERSEDED, "not-live")
+
+
+async def live_is(store: Store, release: Release) -> None:
+    """Something else went live between the wish and its turn."""
+    await store.journal._database.write(
+        lambda connection: connection.execute(
+            "UPDATE services SET live_release = ?, live_revision = ?", (release.name, release.revision)
+        )
+    )
+
+
+async def test_a_release_that_is_not_there_any_more_is_forgotten(store: Store) -> None:
+    old, new = await deployed(store, REVISION, b"one"), await deployed(store, OTHER, b"two")
+    await store.journal.forget_release("another", old.name)
+    assert [release.name for release in await store.journal.releases(SERVICE)] == [old.name, new.name]
+    await store.journal.forget_release(SERVICE, old.name)
+    assert [release.name for release in await store.journal.releases(SERVICE)] == [new.name]

@@ -1,0 +1,182 @@
+"""What a contradiction's finding carries besides its place and its words: the hint, and the other places that had a
+say. When one of those could not be read, the finding may be an echo, and is not told."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent.core.contradictions import contradictions
+from agent.core.location import Finding, Location
+from agent.core.settings import Settings
+from agent.core.shapes import inside_problem, overlap
+from tests.build import a_service
+
+DAY = 86400
+HERE: Location = ("services", "app")
+
+
+def found(settings: dict[str, Any] | None = None, **blocks: Any) -> list[Finding]:
+    """The findings of one service with these blocks."""
+    services = {"app": a_service(**blocks)}
+    return contradictions(msgspec.structs.replace(Settings(services=services), **(settings or {})), "/")
+
+
+def within(*place: str | int, relies: tuple[Location, ...] = (), hint: str = "") -> tuple[Location, str, Any]:
+    """The place, the hint and what it relies on, below the service."""
+    return (*HERE, *place), hint, tuple((*HERE, *other) for other in relies)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"),
+    [
+        ({}, []),
+        (
+            {"health": {"every": 10, "timeout": 19, "successes": 3}},
+            [within("health", "timeout", relies=(("health", "every"), ("health", "successes")),
+                    hint="raise it, or lower `every` or `successes`")],
+        ),
+        ({"health": {"every": 10, "timeout": 20, "successes": 3}}, []),
+        (
+            {"backup": {"keep": {"daily": 8, "weekly": 0, "monthly": 0, "max_age": 7 * DAY}}},
+            [within("backup", "keep", "max_age", relies=(("backup", "keep", "daily"),),
+                    hint="raise it to 8d, or lower `daily`")],
+        ),
+        (
+            {"backup": {"keep": {"daily": 0, "weekly": 2, "monthly": 1, "max_age": 13 * DAY}}},
+            [within("backup", "keep", "max_age", relies=(("backup", "keep", "weekly"),),
+                    hint="raise it to 14d, or lower `weekly`"),
+             within("backup", "keep", "max_age", relies=(("backup", "keep", "monthly"),),
+                    hint="raise it to 31d, or lower `monthly`")],
+        ),
+        ({"backup": {"keep": {"daily": 7, "weekly": 1, "monthly": 0, "max_age": 7 * DAY}}}, []),
+        (
+            {"rollback": {"restore_data": "if-migrated"}, "backup": {"before_deploy": "off"}},
+            [within("rollback", "restore_data", relies=(("backup", "before_deploy"),))],
+        ),
+        (
+            {"deploy": {"on": ["workflow_run"]}},
+            [within("deploy", "workflow", relies=(("deploy", "on"),),
+                    hint="name the workflow's file, `ci.yml` for example")],
+        ),
+        (
+            {"deploy": {"workflow": "x/ci.yml"}, "rollback": {"on_workflow": ".github/workflows/e2e.yaml"}},
+            [within("deploy", "workflow", hint="write `ci.yml`"),
+             within("rollback", "on_workflow", hint="write `e2e.yaml`")],
+        ),
+        ({"deploy": {"workflow": " "}}, [within("deploy", "workflow")]),
+        ({"deploy": {"workflow": "a\nb"}}, [within("deploy", "workflow")]),
+        ({"deploy": {"workflow": "build/test"}}, []),
+        (
+            {"source": {"repository": "/srv/x", "branch": "refs/heads/main"}},
+            [within("source", "branch", hint="write `main`")],
+        ),
+        ({"source": {"repository": "/srv/x", "branch": "-x"}}, [within("source", "branch")]),
+        ({"source": {"repository": "/srv/x", "branch": "HEAD"}}, [within("source", "branch")]),
+        (
+            {"deploy": {"shared": ["data/"], "build": {"reuse": {"key": ["lock", "data/x"], "paths": ["data"]}}}},
+            [within("deploy", "build", "reuse", "key", 1, relies=(("deploy", "shared"),)),
+             within("deploy", "build", "reuse", "paths", 0, relies=(("deploy", "shared"),)),
+             within("deploy", "build", "reuse", "key", 1, relies=(("deploy", "build", "reuse", "paths"),))],
+        ),
+        (
+            {"health": {"probes": [{"kind": "http", "url": "http://h/", "latency": 6, "timeout": 5}]}},
+            [within("health", "probes", 0, "latency", relies=(("health", "probes", 0, "timeout"),))],
+        ),
+        (
+            {"health": {"probes": [{"kind": "http", "url": "http://h/", "method": "HEAD", "body": "x",
+                                    "json": {"a": 1}}]}},
+            [within("health", "probes", 0, "json", relies=(("health", "probes", 0, "method"),)),
+             within("health", "probes", 0, "body", relies=(("health", "probes", 0, "method"),))],
+        ),
+        (
+            {"health": {"probes": [{"kind": "http", "url": "http://h/", "headers": {"X-Api-Key": "x"}}]}},
+            [within("health", "probes", 0, "headers", "X-Api-Key",
+                    hint="use `bearer`, or let the service answer this address without")],
+        ),
+        (
+            {"health": {"probes": [{"kind": "freshness", "max_age": 60}]}},
+            [within("health", "probes", 0,
+                    relies=(("health", "probes", 0, "sqlite"), ("health", "probes", 0, "command")))],
+        ),
+        (
+            {"health": {"probes": [{"kind": "freshness", "max_age": 60, "sqlite": "shared/x.db"}]}},
+            [within("health", "probes", 0, "query", relies=(("health", "probes", 0, "sqlite"),))],
+        ),
+        (
+            {"health": {"probes": [{"kind": "freshness", "max_age": 60, "command": "x", "query": "SELECT 1"}]}},
+            [within("health", "probes", 0, "query", relies=(("health", "probes", 0, "command"),))],
+        ),
+        ({"health": {"timeout": DAY, "every": 0.01}, "source": {"repository": "/x", "poll": 10}}, []),
+        ({"health": {"timeout": DAY + 1}}, [within("health", "timeout")]),
+        ({"health": {"every": 0.009}}, [within("health", "every")]),
+        ({"source": {"repository": "/x", "poll": 9.9}}, [within("source", "poll")]),
+        ({"directory": "~/x"}, [within("directory", hint="write the whole path")]),
+        ({"directory": "/var/lib/homeport"}, [((*HERE, "directory"), "", (("state_dir",),))]),
+    ],
+)  # fmt: skip
+def test_a_finding_names_what_else_had_a_say(
+    blocks: dict[str, Any], expected: list[tuple[Location, str, Any]]
+) -> None:
+    assert [(one.location, one.hint, one.relies) for one in found(**blocks)] == expected
+
+
+def test_directories_of_services_do_not_touch_each_other() -> None:
+    services = {
+        "one": a_service(directory="/srv/one"),
+        "same": a_service(directory="/srv/./one/"),
+        "inner": a_service(directory="/srv/one/x"),
+        "outer": a_service(directory="/srv"),
+        "beside": a_service(directory="/srv-2"),
+    }
+    told = contradictions(Settings(services=services, state_dir="/var/lib/homeport"), "/")
+    one = ("services", "one", "directory")
+    inner = ("services", "inner", "directory")
+    assert told == [
+        Finding(
+            ("services", "same", "directory"),
+            "is the same directory as services.one.directory",
+            relies=(one,),
+        ),
+        Finding(inner, "lies inside of services.one.directory", relies=(one,)),
+        Finding(("services", "outer", "directory"), "contains services.one.directory", relies=(one,)),
+        Finding(("services", "outer", "directory"), "contains services.inner.directory", relies=(inner,)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("data", ""),
+        ("data/", ""),
+        ("..data/x..", ""),
+        (" ", "must name something below the directory"),
+        ("./", "must name something below the directory"),
+        ("/data", "must be relative"),
+        ("~data", "must be relative"),
+        ("a/../b", "must not contain `..`"),
+        ("a//b", "must be written without `.` and double slashes"),
+        ("a/./b", "must be written without `.` and double slashes"),
+        ("a//", "must be written without `.` and double slashes"),
+        ("a\x7f", "must not contain control characters"),
+        ("a\x01", "must not contain control characters"),
+    ],
+)
+def test_a_path_below_a_directory(path: str, problem: str) -> None:
+    assert inside_problem(path) == problem
+
+
+@pytest.mark.parametrize(
+    ("path", "other", "touch"),
+    [
+        ("a", "a", True),
+        ("a/b", "a", True),
+        ("a/b", "a/", True),
+        ("a", "a/b", True),
+        ("a", "b", False),
+        ("ab", "a", False),
+        ("a", "ab", False),
+    ],
+)
+def test_paths_that_touch(path: str, other: str, touch: bool) -> None:
+    assert overlap(path, other) is touch
