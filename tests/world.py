@@ -153,6 +153,11 @@ class Remote:
         self._git("checkout", "--quiet", "main")
         return revision
 
+    def tree(self, revision: str) -> list[tuple[str, str]]:
+        """The files of a revision: each one's path and its object."""
+        lines = self._git("ls-tree", "-r", revision).splitlines()
+        return [(line.partition("\t")[2], line.split()[2]) for line in lines]
+
     def reset(self, revision: str) -> None:
         """Somebody resets the branch to an earlier commit and pushes by force."""
         self._git("reset", "--quiet", "--hard", revision)
