@@ -237,7 +237,7 @@ class Home:
                 env=self.environment() | (more or {}), stdout=log, stderr=subprocess.STDOUT, cwd=self.directory,
             )  # fmt: skip
         if wait:
-            wait_for("the agent to answer", self._answers_or_fails)
+            wait_for("the agent to answer", self._answers_or_fails, 90)
 
     def _answers_or_fails(self) -> bool:
         assert self.process is not None
@@ -282,7 +282,7 @@ class Home:
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> Answer:
         """One request over TCP, with the token."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with closing(connection):
             sent = {"Authorization": f"Bearer {TOKEN}"} | (headers or {})
             if body is not None:

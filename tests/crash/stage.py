@@ -23,6 +23,9 @@ from tests.world import ENDS, Answer, Home, wait_for
 ANSWER = "answer"
 """The point at which the caller has just got its answer."""
 
+PATIENCE = 300.0
+"""Seconds. What takes so long does not come any more, on no machine."""
+
 MIGRATE = """
 import os, pathlib, sqlite3, sys, time
 data = sqlite3.connect("data/app.db", timeout=10)
@@ -113,7 +116,7 @@ class Stage:
         answer: Answer | None = None
         with suppress(ConnectionError, OSError):
             answer = wanted.ask()
-        if at_answer or not self._over(wanted):
+        if at_answer or not self._over(wanted, cut_off=answer is None):
             self.missed += not at_answer
             self.plug.pull()
             self.home.kill()
@@ -135,7 +138,7 @@ class Stage:
         for _ in range(2):
             wanted = KINDS["reuse"](self)
             wanted.proven(wanted.ask())
-        wait_for("rest", self._rests, 60)
+        wait_for("rest", self._rests, PATIENCE)
 
     def begin_anew(self) -> None:
         """As on the first day: no state, no release, no data."""
@@ -144,8 +147,8 @@ class Stage:
             shutil.rmtree(place, ignore_errors=True)
         self.serves = None
         self._order()
-        self.home.start(entry=DYING, more=self._environment())
-        wait_for("the lane", self._rests)
+        self._start()
+        wait_for("the lane", self._rests, PATIENCE)
 
     # --- cuts
 
@@ -160,20 +163,28 @@ class Stage:
         self.points.unlink(missing_ok=True)
         written.rename(self._orders)
 
-    def _environment(self) -> dict[str, str]:
-        return {
+    def _start(self, *, wait: bool = True) -> None:
+        """The agent that can die."""
+        more = {
             "DYING_RECORD": str(self.points), "DYING_ORDERS": str(self._orders), "DYING_MOUNT": self.plug.mounts,
         }  # fmt: skip
+        self.home.start(entry=DYING, more=more, wait=False)
+        if wait:
+            self._await_answers()
 
-    def _over(self, wanted: Wanted) -> bool:
-        """Waits for the agent's death (True), or for the end of what was wanted."""
+    def _await_answers(self) -> None:
+        wait_for("the agent", self.home._answers_or_fails, PATIENCE)
+
+    def _over(self, wanted: Wanted, *, cut_off: bool = False) -> bool:
+        """Waits for the agent's death (True), or for the end of what was wanted. Where the answer was `cut_off` it is
+        dying."""
 
         def look() -> str | None:
             if self._dead():
                 return "dead"
-            return "ended" if not wanted.rests or self._rests() else None
+            return None if cut_off else "ended" if not wanted.rests or self._rests() else None
 
-        return bool(wait_for("its end", look, 60) == "dead")
+        return bool(wait_for("its end", look, PATIENCE) == "dead")
 
     def _dead(self) -> bool:
         assert self.home.process is not None
@@ -193,15 +204,15 @@ class Stage:
         """Every process ends, the disk comes back, the agent starts; and the same once more in its recovery."""
         self._reboot()
         self._order(at=cut.then, count=cut.again, how="power")
-        self.home.start(entry=DYING, more=self._environment(), wait=False)
-        if cut.twice and wait_for("another death, or rest", lambda: self._dead() or self._rests(), 60):
+        self._start(wait=False)
+        if cut.twice and wait_for("another death, or rest", lambda: self._dead() or self._rests(), PATIENCE):
             if not self._dead():
                 self.plug.pull()
                 self.home.kill()
             self._reboot()
             self._order()
-            self.home.start(entry=DYING, more=self._environment(), wait=False)
-        wait_for("the agent", self.home._answers_or_fails, 60)
+            self._start(wait=False)
+        self._await_answers()
 
     def _reboot(self) -> None:
         end_services(self.home)
@@ -213,12 +224,12 @@ class Stage:
     # --- what must be true
 
     def _check(self) -> None:
-        wait_for("rest", self._rests, 60)
+        wait_for("rest", self._rests, PATIENCE)
         home, live = self.home, self.home.get("/status").document["services"]["app"]["live"]
         assert (live and live["revision"]) == self.serves, (live, self.serves)
         if live is not None:
             assert home.current() == live["release"]
-            service = wait_for("the service", home.service)
+            service = wait_for("the service", home.service, PATIENCE)
             assert service["revision"] == self.serves, service
             assert service["version"] == self.versions[live["revision"]], service
             check_traces(home)
@@ -248,7 +259,7 @@ class Stage:
 
     def ended_once(self, identity: str, ends: tuple[str, ...]) -> dict[str, Any]:
         """The end of a deployment, as it would be without a cut; it is told once."""
-        ended = self.home.ended(identity, 60)
+        ended = self.home.ended(identity, PATIENCE)
         assert ended["state"] in ends or (self.twice and ended["reason"] == "interrupted"), ended
         events = self.home.get("/api/v1/events?limit=200").document["items"]
         told = [event["name"] for event in events if event["deployment"] == identity
@@ -423,7 +434,7 @@ def resume(stage: Stage) -> Wanted:
 def reload(stage: Stage) -> Wanted:
     """Another configuration is taken up; after a cut the file says what holds."""
     app = stage.home.settings["services"]["app"]
-    app["health"]["timeout"] = "7s" if app["health"]["timeout"] == "6s" else "6s"
+    app["health"]["soak"] = "110ms" if app["health"]["soak"] == "100ms" else "100ms"
     stage.home.save()
 
     def proven(answer: Answer | None) -> str:

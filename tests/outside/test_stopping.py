@@ -11,11 +11,12 @@ import pytest
 
 from tests.world import ENDS, SERVE, Home, wait_for
 
-pytestmark = pytest.mark.outside
+pytestmark = [pytest.mark.outside, pytest.mark.timeout(600)]
 
 WAITING = 50
 STUBBORN = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SERVE
 """It has to be killed, so that a switch takes as long as `stop_timeout`."""
+PATIENCE = 120.0
 ASKED_SECONDS = 30.0
 """Well below systemd's 90 s of grace, and above the 5 s that the switch needs."""
 
@@ -43,15 +44,15 @@ def test_stopped_with_fifty_deliveries_waiting_it_loses_none(make_home: Callable
     home.save()
     home.remotes["app"].write("serve.py", STUBBORN)
     home.start()
-    assert home.deploy("one")["state"] == "succeeded"
+    assert home.ended(home.push("one"), PATIENCE)["state"] == "succeeded"
     gate.touch()
     switched = home.push("two")
-    wait_for("the build", lambda: home.deployment(switched)["state"] == "building")
+    wait_for("the build", lambda: home.deployment(switched)["state"] == "building", PATIENCE)
     with ThreadPoolExecutor(10) as senders:
         answers = list(senders.map(home.deliver, [secrets.token_hex(20) for _ in range(WAITING)]))
     assert {answer.status for answer in answers} == {202}
     gate.unlink()
-    wait_for("the switch", lambda: home.deployment(switched)["state"] == "switching")
+    wait_for("the switch", lambda: home.deployment(switched)["state"] == "switching", PATIENCE)
     assert home.process is not None
     home.process.terminate()
     wait_for("the listener to be gone", lambda: not listens(home))
@@ -63,7 +64,7 @@ def test_stopped_with_fifty_deliveries_waiting_it_loses_none(make_home: Callable
     home.start()
     ids = [switched, *(answer.document["deployments"][0]["id"] for answer in answers)]
     assert len(set(ids)) == 1 + WAITING
-    ended = [home.ended(identity)["state"] for identity in ids]
+    ended = [home.ended(identity, PATIENCE)["state"] for identity in ids]
     assert ended[0] == "succeeded"
     assert set(ended) <= {"succeeded", "superseded"} <= ENDS
     service = home.service()
