@@ -470,7 +470,8 @@ def a_stage(plug: Plug) -> Stage:
     remote = home.remotes["app"]
     remote.write("migrate.py", MIGRATE)
     app = home.settings["services"]["app"]
-    app["health"] |= {"soak": "100ms", "every": "30ms"}
+    app["health"] |= {"soak": "100ms", "every": "30ms", "timeout": "120s"}
+    app["health"]["probes"][0]["timeout"] = "30s"
     app["rollback"] = {"max_per_hour": 1000, "restore_data": "if-migrated"}
     app["backup"]["keep"] = {"last": 3}
     build = {"commands": BUILD, "always": ALWAYS, "reuse": {"key": ["lock"], "paths": ["deps"]}}
