@@ -15,8 +15,6 @@ from tests.crash.plug import a_plug
 from tests.crash.stage import ANSWER, KINDS, Cut, Stage, a_stage
 from tests.crash.sweep import PHASES, end_services
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(0)]
-
 FRESH = ("first", "first-crash")
 """These begin with nothing; the others with two good releases."""
 NAMED = {
@@ -38,6 +36,8 @@ AGAIN = 0.15
 """So many of the random cuts are followed by another one in the recovery."""
 CUTS = int(os.environ.get("RANDOM_CUTS", "5"))
 SEED = int(os.environ.get("RANDOM_SEED", "1"))
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(1800 + 60 * CUTS)]
 
 
 @pytest.fixture(scope="module")
