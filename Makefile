@@ -49,8 +49,12 @@ packages:
 e2e: .venv/.ready packages ## the tests that need root: power cuts and failing disks, real ssh hosts, Git LFS, a day in a minute
 	$(BIN)/pytest -m root $(ARGS)
 
-e2e-long: .venv/.ready packages ## the same with the long counts
-	POWER_CUT_STRIDE=1 SOAK_MINUTES=20 $(BIN)/pytest -m root -s $(ARGS)
+# The seed of what is random there; it is printed, and can be given.
+RANDOM_SEED ?= $(shell date +%s)
+
+e2e-long: .venv/.ready packages ## the same with the long counts; RANDOM_SEED=N repeats a run
+	POINTS_STRIDE=1 $(BIN)/pytest -n 2 tests/services/test_two_in_a_row.py
+	POWER_CUT_STRIDE=1 SOAK_MINUTES=20 RANDOM_CUTS=500 RANDOM_SEED=$(RANDOM_SEED) $(BIN)/pytest -m root -s $(ARGS)
 	FLOOD_SECONDS=60 $(BIN)/pytest -s tests/outside/test_floods.py
 
 fuzz: .venv/.ready ## ten times the cases of the fuzz tests; FUZZ_SEED= for other ones

@@ -154,6 +154,11 @@ class Remote:
         self._git("checkout", "--quiet", "main")
         return revision
 
+    def tree(self, revision: str) -> list[tuple[str, str]]:
+        """The files of a revision: each one's path and its object."""
+        lines = self._git("ls-tree", "-r", revision).splitlines()
+        return [(line.partition("\t")[2], line.split()[2]) for line in lines]
+
     def reset(self, revision: str) -> None:
         """Somebody resets the branch to an earlier commit and pushes by force."""
         self._git("reset", "--quiet", "--hard", revision)
@@ -233,7 +238,7 @@ class Home:
                 env=self.environment() | (more or {}), stdout=log, stderr=subprocess.STDOUT, cwd=self.directory,
             )  # fmt: skip
         if wait:
-            wait_for("the agent to answer", self._answers_or_fails)
+            wait_for("the agent to answer", self._answers_or_fails, 90)
 
     def _answers_or_fails(self) -> bool:
         assert self.process is not None
@@ -278,7 +283,7 @@ class Home:
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> Answer:
         """One request over TCP, with the token."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with closing(connection):
             sent = {"Authorization": f"Bearer {TOKEN}"} | (headers or {})
             if body is not None:

@@ -3,17 +3,20 @@
 Every act of a deployment (a call of a port, a commit) is a point, named `state/object.method/occurrence`. The
 environment says what to do: DYING_RECORD=FILE writes the names of all points that are passed; DYING_AT=NAME@PHASE
 dies there, PHASE being before, mid (a moment after the act began) or after; DYING_COUNT=N dies before the N-th act.
-DYING_HOW is kill (SIGKILL to itself), term (SIGTERM, and the act goes on) or power (the file system of DYING_MOUNT is
-cut off first, without flushing its log, and then SIGKILL: M1).
+DYING_HOW is kill (SIGKILL to itself), term (SIGTERM, and the act goes on) or power (the file systems of DYING_MOUNT,
+colons between them, are cut off first, without flushing their logs, and then SIGKILL: M1).
+
+DYING_ORDERS=FILE gives the same orders to an agent that runs already: whenever the file was replaced (JSON:
+at, count, how, mid_seconds), the points are counted from there on, DYING_RECORD begins anew, and the acts of whatever
+else writes are points too, not only those of a deployment.
 
 Only reading acts are left out. Nothing in the agent knows of this.
 """
 
 import asyncio
-import fcntl
+import json
 import os
 import signal
-import struct
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -30,11 +33,15 @@ from agent.adapters.backup.archive import ArchiveStore
 from agent.core.model import Deployment
 from agent.services.backup import Backups
 from agent.services.deployer import Deployer
+from agent.services.reloading import Reloading
 from agent.services.site import Site
+from agent.store.backups import BackupRows
 from agent.store.inbox import Inbox
 from agent.store.journal import Journal
 from agent.store.restores import RestoreRows
 from agent.store.rollbacks import Rollbacks
+from agent.store.services import ServiceRows
+from tests.crash.cut import pull
 
 READING = {
     "look",
@@ -54,31 +61,58 @@ READING = {
     "offers",
 }
 MID_SECONDS = 0.004
-FS_IOC_GOINGDOWN = 0x8004587D
-WITHOUT_LOG_FLUSH = 2
 
 state = "queued"
 seen: Counter[str] = Counter()
-chosen, _, phase = os.environ.get("DYING_AT", "").partition("@")
 record = os.environ.get("DYING_RECORD")
-dying_count = int(os.environ.get("DYING_COUNT", "0"))
+orders_file = os.environ.get("DYING_ORDERS")
+
+
+class Orders:
+    """What to do, and where."""
+
+    def __init__(self, at: str = "", count: int = 0, how: str = "", mid_seconds: float = MID_SECONDS) -> None:
+        self.place, _, self.phase = at.partition("@")
+        self.count = count
+        self.how = how
+        self.mid_seconds = mid_seconds
+
+
+orders = Orders(
+    os.environ.get("DYING_AT", ""), int(os.environ.get("DYING_COUNT", "0")), os.environ.get("DYING_HOW", "")
+)
+taken: object = None
+
+
+def take_orders() -> None:
+    global orders, taken, state  # noqa: PLW0603 - this module is the process
+    if orders_file is None or not Path(orders_file).exists():
+        return
+    found = Path(orders_file).stat()
+    if (found.st_ino, found.st_mtime_ns) == taken:
+        return
+    taken = (found.st_ino, found.st_mtime_ns)
+    orders = Orders(**json.loads(Path(orders_file).read_text(encoding="utf-8")))
+    state = "queued"
+    seen.clear()
+    if record:
+        Path(record).unlink(missing_ok=True)
 
 
 def die() -> None:
-    how = os.environ.get("DYING_HOW")
-    if how == "term":
+    if orders.how == "term":
         os.kill(os.getpid(), signal.SIGTERM)
         return
-    if how == "power":
-        handle = os.open(os.environ["DYING_MOUNT"], os.O_RDONLY)
-        fcntl.ioctl(handle, FS_IOC_GOINGDOWN, struct.pack("I", WITHOUT_LOG_FLUSH))
+    if orders.how == "power":
+        pull(os.environ["DYING_MOUNT"])
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def point(name: str) -> str:
+    take_orders()
     label = f"{state}/{name}"
     seen[label] += 1
-    if seen.total() == dying_count:
+    if seen.total() == orders.count:
         die()
     label = f"{label}/{seen[label]}"
     if record:
@@ -88,13 +122,13 @@ def point(name: str) -> str:
 
 
 async def watched(name: str, act: Callable[[], Awaitable[Any]]) -> Any:
-    here = point(name) == chosen
+    here, phase = point(name) == orders.place, orders.phase
     if here and phase == "before":
         die()
     task = asyncio.ensure_future(act())
     if here and phase == "mid":
         try:
-            await asyncio.wait({task}, timeout=MID_SECONDS)
+            await asyncio.wait({task}, timeout=orders.mid_seconds)
             die()
         except asyncio.CancelledError:
             task.cancel()
@@ -165,5 +199,18 @@ for method in ("begin", "advance"):
 spy(Rollbacks, "request")
 spy(Rollbacks, "aim")
 spy(Rollbacks, "spare")
+if orders_file is not None:
+    spy(Journal, "request")
+    spy(Journal, "interrupted")
+    spy(Journal, "forget_release")
+    spy(ServiceRows, "hold")
+    spy(ServiceRows, "resume")
+    spy(RestoreRows, "prove")
+    for method in ("record", "forget"):
+        spy(BackupRows, method)
+    for method in ("create", "rehearse", "forget", "reclaim", "sweep"):
+        spy(ArchiveStore, method)
+    for method in ("reload", "_record"):
+        spy(Reloading, method)
 
 main()

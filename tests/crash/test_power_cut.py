@@ -1,14 +1,14 @@
-"""R-PL-1 in short: the plug is pulled at acts of a deployment, on a real ext4 whose page cache is lost.
+"""R-PL-1: the plug is pulled at the acts of a deployment, one after the other, on a real ext4 (`plug.py`).
 
-The file system is a loop device that is cut off by FS_IOC_GOINGDOWN without flushing its log (M1): what was not
-synced is gone. Then every process of the home ends, as in a reboot, the disk is mounted again, and the agent starts.
-Needs root; the long count is a matter of `make e2e-long`.
+What was not synced is gone. Then every process of the home ends, as in a reboot, the disk is mounted again, and the
+agent starts. Needs root; here every third point has its cut, in `make e2e-long` all of them.
 """
 
 import os
 
 import pytest
 
+from tests.crash.plug import Plug, plug
 from tests.crash.sweep import (
     PHASES,
     a_quick_home_settings,
@@ -17,18 +17,17 @@ from tests.crash.sweep import (
     end_services,
     record_points,
 )
-from tests.disk import Disk, disk
 from tests.world import Home
 
-__all__ = ["disk"]
+__all__ = ["plug"]
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("mode", ["good", "crash"])
-def test_whatever_the_power_cut_hits_the_right_version_serves_from_whole_files(disk: Disk, mode: str) -> None:
+def test_whatever_the_power_cut_hits_the_right_version_serves_from_whole_files(plug: Plug, mode: str) -> None:
     """R-PL-1, F1 to F12 as far as they belong to the main job; M1, M2, M3."""
-    home = Home(disk.directory / "home", disk=disk.mount_point)
+    home = Home(plug.directory / "home", disk=plug.mount_point)
     a_quick_home_settings(home)
     try:
         home.start()
@@ -39,10 +38,9 @@ def test_whatever_the_power_cut_hits_the_right_version_serves_from_whole_files(d
         chosen = places[:: int(os.environ.get("POWER_CUT_STRIDE", "3"))]
         for number, place in enumerate(chosen):
             version = f"{mode}-{number}"
-            body = die_at(home, place, mode, version, DYING_HOW="power", DYING_MOUNT=str(disk.mount_point))
+            body = die_at(home, place, mode, version, DYING_HOW="power", DYING_MOUNT=plug.mounts)
             end_services(home)
-            disk.unmount()
-            disk.mount()
+            plug.plug_in()
             home.start()
             try:
                 check_convergence(home, body, mode, version, before)

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.crash.plug import Plug, plug
 from tests.crash.sweep import PHASES, a_quick_home_settings, end_services, start_watched
-from tests.disk import Disk, disk
 from tests.world import Home, wait_for
 
-__all__ = ["disk"]
+__all__ = ["plug"]
 
 ENDS = ("restore.done", "restore.failed")
 
@@ -99,21 +99,20 @@ def test_killed_at_every_act_of_a_restore_the_data_is_old_or_new(make_home: Call
 
 @pytest.mark.root
 @pytest.mark.timeout(900)
-def test_whatever_a_power_cut_hits_the_data_is_old_or_new(disk: Disk) -> None:
+def test_whatever_a_power_cut_hits_the_data_is_old_or_new(plug: Plug) -> None:
     """R-BK-7, F13: what was not synced is gone, and the machine starts anew."""
-    home = Home(disk.directory / "home", disk=disk.mount_point)
+    home = Home(plug.directory / "home", disk=plug.mount_point)
     try:
         backup = prepare(home)
         recorded(home, backup)
         ends = set()
         for place in recorded(home, backup)[:: int(os.environ.get("POWER_CUT_STRIDE", "2"))]:
             before = home.starts()
-            start_watched(home, DYING_AT=place, DYING_HOW="power", DYING_MOUNT=str(disk.mount_point))
+            start_watched(home, DYING_AT=place, DYING_HOW="power", DYING_MOUNT=plug.mounts)
             asked(home, backup)
             home.died(20)
             end_services(home)
-            disk.unmount()
-            disk.mount()
+            plug.plug_in()
             home.start()
             try:
                 ends.add(check(home, before))

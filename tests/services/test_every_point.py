@@ -21,7 +21,7 @@ STORE = ("journal", "services", "rollbacks")
 GOOD, SICK, CRASH, UNBUILT, FIRST = "good", "sick", "crash", "unbuilt", "first"
 SPARE, BACK, NAMED, REFUSED, BLAMED = "spare", "back", "named", "refused", "blamed"
 ASKED = (BACK, NAMED, REFUSED, BLAMED)
-UNMIGRATED = "unmigrated"
+UNMIGRATED, TIDIED = "unmigrated", "tidied"
 ENDS = {
     GOOD: (State.SUCCEEDED, "", None),
     SICK: (State.ROLLED_BACK, "health-timeout", Fault.COMMIT),
@@ -34,6 +34,7 @@ ENDS = {
     REFUSED: (State.FAILED, "release-changed", Fault.WORLD),
     BLAMED: (State.ROLLED_BACK, "workflow-failed", Fault.COMMIT),
     UNMIGRATED: (State.FAILED, "migrate-failed", Fault.COMMIT),
+    TIDIED: (State.SUCCEEDED, "", None),
 }
 
 DEPLOY = {
@@ -49,12 +50,13 @@ MIGRATED = {SICK, CRASH, FIRST, SPARE, UNMIGRATED}
 
 async def begin(shop: Workshop, way: str) -> str:
     """What is deployed: a mood; a build or a migration that fails; a sick one with nothing to go back to, or with
-    nothing on the disk; or what a person wants to go back to, or a workflow leads back from."""
+    nothing on the disk; a good one after which the oldest release goes; or what a person wants to go back to, or a
+    workflow leads back from."""
     if way == BLAMED:
         return (await shop.failed((await shop.all())[0].revision or "")).deployments[0].id
     if way in ASKED:
         return (await shop.go_back(None if way == BACK else "1-" + (await oldest(shop))[:7])).id
-    mood = {UNBUILT: GOOD, FIRST: SICK, SPARE: SICK, UNMIGRATED: GOOD}.get(way, way)
+    mood = {UNBUILT: GOOD, FIRST: SICK, SPARE: SICK, UNMIGRATED: GOOD, TIDIED: GOOD}.get(way, way)
     migrate = "say migrating\nfail" if way == UNMIGRATED else "say migrated"
     build, lock = (
         ("fail", "2") if way == UNBUILT else (BUILD, "1")
@@ -80,9 +82,10 @@ async def prepared(way: str) -> AsyncIterator[Workshop]:
     """A workshop where two good releases were deployed, unless it is to be the first."""
     async with a_workshop(deploy=DEPLOY) as shop:
         if way != FIRST:
+            await shop.deploy(build=BUILD, lock="0" if way == TIDIED else "1")
             await shop.deploy(build=BUILD, lock="1")
-            await shop.deploy(build=BUILD, lock="1")
-            assert shop.disk.ran == [f"build 1-{(await oldest(shop))[:7]}"]
+            assert shop.disk.ran[0] == f"build 1-{(await oldest(shop))[:7]}"
+            assert len(shop.disk.ran) == (2 if way == TIDIED else 1)
         if way == SPARE:
             shop.releases.lose_all()
         if way == REFUSED:
@@ -127,7 +130,7 @@ async def agrees(shop: Workshop, identity: str, way: str) -> None:
     """The deployment ended as it does without trouble, and everything fits."""
     deployment = await found(shop, identity)
     assert told(deployment) == ENDS[way]
-    assert deployment.migrated == (way in MIGRATED or way == GOOD)
+    assert deployment.migrated == (way in MIGRATED or way in (GOOD, TIDIED))
     assert ("was migrated" in deployment.hint) == (way in MIGRATED)
     overview = await shop.services.overview(SERVICE)
     assert {item.revision for item in overview.quarantine} == await quarantined(shop, way)
@@ -270,7 +273,7 @@ async def test_several_troubles_in_a_row_still_converge(case: tuple[str, list[tu
         }
         assert told(deployment) in ({ENDS[way]} if way in ASKED else interrupted | {ENDS[way]})
         assert await shop.quarantined(deployment.revision or "") == (deployment.fault is Fault.COMMIT)
-        if way in (GOOD, UNBUILT, UNMIGRATED, *ASKED):
+        if way in (GOOD, TIDIED, UNBUILT, UNMIGRATED, *ASKED):
             assert not await shop.held()
 
 
