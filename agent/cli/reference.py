@@ -77,9 +77,12 @@ One YAML file, `/etc/homeport/config.yaml` unless `homeport serve --config FILE`
 says everything that is wrong with it at once, with line numbers; a wrong file never starts (exit status 78).
 
 - The rules are those of YAML 1.2: only `true` and `false` are booleans; `on`, `off`, `yes`, `no` and `12:30` are text.
-  The file is UTF-8, at most 256 KiB; tags and merge keys are not supported.
+  The file is UTF-8, at most 256 KiB, with at most 250 entries in one list or block; tags and merge keys are not
+  supported.
 - A secret is never written in the file. `{env: NAME}`, `{file: PATH}` or `{credential: NAME}` (systemd) says where it
-  is. It has at least 16 bytes, and its file is not open to every user. `${NAME}` is not expanded anywhere.
+  is. It has at least 16 bytes, and its file is not open to every user. `${NAME}` is not expanded anywhere. What a
+  build, a service or git prints is shown with `***` in the place of every such secret and deploy key, also where it is
+  in base64, hex, a URL or JSON. Values under `environment` are not secrets to homeport: name a file there instead.
 - Durations have a unit: `200ms 30s 5m 2h 30d`. Sizes are `64M 2G` or plain bytes.
 - Relative paths in a service are relative to its `directory`; other relative paths are relative to the file, and so is
   `{file: PATH}` of a secret or key wherever it stands.

@@ -55,7 +55,7 @@ def block(name: str) -> dict[str, Any]:
     """The service of this name, as the page writes it."""
     for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL):
         document: Any = configfile.parse(text.encode()).value
-        if name in document["services"]:
+        if name in document.get("services", {}):
             service: dict[str, Any] = document["services"][name]
             return service
     raise AssertionError(f"the page has no service {name}")

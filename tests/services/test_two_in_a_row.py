@@ -50,9 +50,7 @@ PARTS = {
 }  # fmt: skip
 ELSEWHERE = {
     "source.peek": "the poller asks it",
-    "source.message": "the gate asks it only where commits can say that they are not to be deployed",
     "source.changes": "the gate asks it only where paths are chosen",
-    "runtime.listens": "asked by the watch of a probe with an address, which the fake has not",
     "source.resolve": "only what a person names; see test_gate",
     "source.parent": "only if nothing else is left to go back to; see test_rollback",
     "journal.interrupted": "only the next agent's, after the first trouble",
@@ -62,7 +60,6 @@ ELSEWHERE = {
     "journal.stop_in_order": "after the lane has gone; see test_lanes",
     "services.overview": "for people",
     "services.hold": "people ask it; see tests/crash",
-    "services.hold_of": "for people",
     "services.resume": "people ask it; see tests/crash",
     "rollbacks.request": "people ask it; see tests/crash",
 }

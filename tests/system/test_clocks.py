@@ -28,6 +28,7 @@ WALL: dict[str, str] = {
     "services/restore.py": STORED + ", and part of the name of what is kept",
     "services/swapping.py": STORED,
     "app.py": "shown; and `deploy.freeze` is written in local time",
+    "services/room.py": STORED,
     "web/hooks.py": STORED,
     "web/middleware.py": "a session's end is an instant that the browser keeps",
     "web/session.py": "a session's end is an instant that the browser keeps",

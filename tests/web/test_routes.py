@@ -11,7 +11,7 @@ from agent.store.transitions import Change, Limits
 from agent.web.hooks import Webhook
 from agent.web.middleware import COOKIE, Route
 from agent.web.server import routes
-from tests.web.conftest import ADMIN, KEYS, READER, SHA, Answer, House, a_body, bearer
+from tests.web.conftest import ADMIN, KEYS, READER, SHA, SOON, Answer, House, a_body, bearer
 from tests.web.test_page import HTML, Reader, page
 
 READ, DEPLOY, ADMINISTER = Scope.READ, Scope.DEPLOY, Scope.ADMIN
@@ -97,7 +97,7 @@ async def test_under_a_foreign_name_no_route_answers(house: House, route: Route)
     """R-UI-1: a page whose name was bound to our address has no way in, also with a good token or session."""
     if route.any_host:
         return
-    session = f"{COOKIE}={access.seal(KEYS[2], 2**32)}"
+    session = f"{COOKIE}={access.seal(KEYS[2], SOON)}"
     for headers in (
         {},
         {"Authorization": None, "Cookie": session},
@@ -122,7 +122,7 @@ CROSS = [
 @pytest.mark.parametrize("route", of(changing=True))
 async def test_no_other_page_can_change_anything(house: House, route: Route) -> None:
     """R-UI-3: neither with what the browser adds by itself, nor with a token that it got hold of, nor by a form."""
-    session: dict[str, Any] = {"Authorization": None, "Cookie": f"{COOKIE}={access.seal(KEYS[2], 2**32)}"}
+    session: dict[str, Any] = {"Authorization": None, "Cookie": f"{COOKIE}={access.seal(KEYS[2], SOON)}"}
     for headers in CROSS:
         for who in ({}, session):
             answer = await ask(house, route, **headers, **who)
@@ -156,7 +156,7 @@ async def test_what_changes_something_cannot_be_done_by_a_link(house: House, rou
 async def test_what_reads_changes_nothing_and_upgrades_for_nobody(house: House, route: Route) -> None:
     """R-UI-2: asking for a WebSocket from another page is refused, with a session also where no Origin is named."""
     upgrade: dict[str, Any] = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
-    session: dict[str, Any] = {"Authorization": None, "Cookie": f"{COOKIE}={access.seal(KEYS[2], 2**32)}"}
+    session: dict[str, Any] = {"Authorization": None, "Cookie": f"{COOKIE}={access.seal(KEYS[2], SOON)}"}
     for headers in CROSS:
         for who in ({}, session):
             assert (await ask(house, route, **upgrade, **headers, **who)).code == "cross-origin"
