@@ -368,7 +368,7 @@ def deploy(scene: Scene) -> None:
     assert home.deploy("v4")["state"] == "succeeded"
     for name in ("web", "keyed"):
         answer = home.post("/deploy", {"service": name})
-        assert home.ended(answer.document["deployment"]["id"])["state"] == "failed"
+        assert home.ended(answer.document["deployment"]["id"], seconds=150)["state"] == "failed"
     assert out.command(home, "rollback", "app", "--wait") == 0
     for word in ("create", "drill"):
         assert out.command(home, "backup", word, "app") == 0
