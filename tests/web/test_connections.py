@@ -121,14 +121,14 @@ async def test_what_is_being_worked_on_is_never_cut_off(
 ) -> None:
     """F50: where all work, the newcomer has to come again."""
     arrived, go_on = asyncio.Semaphore(0), asyncio.Event()
-    real = narrow.database.write
+    real = narrow.database.promise
 
     async def slowly(act: Any) -> Any:
         arrived.release()
         await go_on.wait()
         return await real(act)
 
-    monkeypatch.setattr(narrow.database, "write", slowly)
+    monkeypatch.setattr(narrow.database, "promise", slowly)
     working = [await line_to(narrow, DELIVERY) for _ in range(4)]
     for _ in range(4):
         await asyncio.wait_for(arrived.acquire(), 20)
