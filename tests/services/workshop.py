@@ -303,7 +303,7 @@ class Workshop:
             if task.cancelled():
                 await self.journal.stop_in_order()
 
-    async def idle(self, task: "asyncio.Task[None]", seconds: float = 10) -> bool:
+    async def idle(self, task: "asyncio.Task[None]", seconds: float = 60) -> bool:
         """Waits until there is nothing to do; False: the agent was killed or stopped before."""
         waiting = asyncio.create_task(self.wire.idle.wait())
         done, _ = await asyncio.wait({task, waiting}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
