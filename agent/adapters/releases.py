@@ -150,8 +150,7 @@ class ReleaseDirectory:
             if not os.access(place, os.W_OK | os.X_OK):
                 raise StepFailed("not-writable", f"{place} is not writable")
         self._look_at_current()
-        for scrap in self._directory.glob(".current.*.partial"):
-            scrap.unlink(missing_ok=True)
+        files.remove_asides(self._current)
         files.remove_tree(self._shared_root / _SEED)
         free = files.free(self._directory)
         if free.bytes < self._floor_bytes:

@@ -95,6 +95,12 @@ def link_atomic(target: str, link: Path) -> None:
     fsync_directory(link.parent)
 
 
+def remove_asides(path: Path) -> None:
+    """Removes what a power cut left of `write_atomic` and `link_atomic` to this path. None of them is going on."""
+    for aside in path.parent.glob(f".{path.name}.*.partial"):
+        aside.unlink(missing_ok=True)
+
+
 def remove_tree(path: Path) -> None:
     """Removes a directory, a file or a link, also where a build took the write permission away."""
     if path.is_symlink() or not path.is_dir():

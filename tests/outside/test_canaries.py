@@ -246,8 +246,8 @@ class Watch:
                     self._look(Path("/proc", name))
 
     def _look(self, entry: Path) -> None:
-        # Before it calls exec a child is its parent, so the words come first: whose they are, the environment is already.
-        # `env` is what takes the agent's variables away from git.
+        # Before it calls exec a child is its parent: it is the words that are read first, and `env` is what takes the
+        # agent's variables away from git.
         words, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
         if f"HOME={self._home}".encode() not in environment or b"homeport" in words.split(b"\0")[0]:
             return

@@ -47,6 +47,14 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_scrap(
     assert len(tries) == 1
 
 
+def test_what_a_power_cut_left_of_a_write_is_removed(tmp_path: Path) -> None:
+    """F3, F9."""
+    for name in ("x", ".x.0a1b2c3d.partial", ".x.ffffffff.partial", ".xy.0a1b2c3d.partial", "y"):
+        (tmp_path / name).touch()
+    files.remove_asides(tmp_path / "x")
+    assert names(tmp_path) == [".xy.0a1b2c3d.partial", "x", "y"]
+
+
 def test_the_content_is_on_the_device_before_the_name_and_the_name_before_the_return(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,15 @@ from agent.core.ports import BackupSource
 from agent.core.restores import Contents
 from agent.core.text import clean
 from agent.system import sqlite
-from agent.system.files import Free, free, fsync_directory, remove_tree, translate, write_atomic
+from agent.system.files import (
+    Free,
+    free,
+    fsync_directory,
+    remove_asides,
+    remove_tree,
+    translate,
+    write_atomic,
+)
 from agent.system.threads import in_thread, to_its_end, until_stopped
 
 _FORMAT = b"homeport backups 1\n"
@@ -289,6 +297,7 @@ class ArchiveStore:
             raise StepFailed("backup-failed", f"{clean(service)} cannot name a directory")
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (self._root / "format").exists():
+            remove_asides(self._root / "format")
             write_atomic(self._root / "format", _FORMAT)
             fsync_directory(self._root.parent)
         _check_format(self._root)

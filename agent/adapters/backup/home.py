@@ -15,7 +15,7 @@ from agent.adapters.backup.sink import TOKEN
 from agent.adapters.backup.stopping import Stopped
 from agent.core.errors import Unavailable
 from agent.core.model import Backup
-from agent.system.files import fsync_directory, remove_tree, write_atomic
+from agent.system.files import fsync_directory, remove_tree
 
 
 class Home:
@@ -79,7 +79,10 @@ class Home:
     def note_untidy(self) -> None:
         """Writes it down, durably, before the first manifest goes."""
         if not self.untidy:
-            write_atomic(self._untidy, b"")
+            self._untidy.touch(
+                mode=0o600
+            )  # it has no content: it is there or not, so it needs no file beside it
+            fsync_directory(self.path)
 
     def note_tidy(self) -> None:
         """They are all gone."""

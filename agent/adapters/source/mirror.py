@@ -164,6 +164,7 @@ def _remove_scraps(mirror: Path) -> None:
         for name in names:
             if name.endswith(".lock") or (name.startswith("tmp_") and "objects" in Path(place).parts):
                 Path(place, name).unlink(missing_ok=True)
+    files.remove_asides(mirror / "config")
 
 
 def _swap_in(aside: Path, mirror: Path) -> None:
