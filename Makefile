@@ -40,6 +40,9 @@ format: .venv/.ready ## put the code into form
 # What the e2e tests need and Debian has: program:package. RUNLEVEL=1: an sshd that is installed is not started.
 NEEDED := sshd:openssh-server git-lfs:git-lfs cc:gcc faketime:faketime
 
+# What `bench` measures beside.
+PEERS := webhook:webhook restic:restic borg:borgbackup zstd:zstd
+
 packages:
 	@missing=$$(for each in $(NEEDED); do \
 	  PATH="$$PATH:/usr/sbin" command -v "$${each%%:*}" >/dev/null || printf ' %s' "$${each#*:}"; done); \
@@ -69,7 +72,8 @@ mutation: .venv/.mutation ## which changes of core and store no test notices; AR
 	PATH="$(CURDIR)/$(BIN):$$PATH" nice -n 15 $(BIN)/mutmut run $(ARGS)
 	$(BIN)/python -m tests.meta.mutation
 
-bench: .venv/.ready ## measurements beside their peers
+bench: .venv/.ready ## measurements beside their peers, which are installed if root asks
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory packages NEEDED="$(PEERS)"; fi
 	$(BIN)/python -m bench $(ARGS)
 
 clean: ## what the targets made

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import backup, deliveries, deploy, rest
+from bench import backup, deliveries, deploy, growth, rest
 from bench.machine import describe
 from bench.options import Options
 from bench.report import PAGE, Report, write
@@ -14,6 +14,7 @@ BENCHMARKS: dict[str, Callable[[Options], Report]] = {
     deliveries.NAME: deliveries.run,
     deploy.NAME: deploy.run,
     backup.NAME: backup.run,
+    growth.NAME: growth.run,
     rest.NAME: rest.run,
 }
 

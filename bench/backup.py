@@ -180,8 +180,35 @@ def restic(service: Path, store: Path) -> Way:
     )  # fmt: skip
 
 
-WAYS: dict[str, Callable[[Path, Path], Way]] = {"homeport": the_agents, "tar --zstd": tar, "restic": restic}
-PROGRAMS = {"tar --zstd": "zstd", "restic": "restic"}
+def borg(service: Path, store: Path) -> Way:
+    """A borg repository without encryption, compressed as ours is."""
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": str(store.parent), "BORG_BASE_DIR": str(store.parent / "borg"),
+        "BORG_REPO": str(store), "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
+    }  # fmt: skip
+
+    def call(*arguments: str, cwd: Path = service) -> Cost:
+        return measure(["borg", *arguments], cwd=cwd, environment=environment)
+
+    def prepare() -> None:
+        call("init", "--encryption=none")
+
+    def restore(identity: str, target: Path) -> Cost:
+        target.mkdir()
+        return call("extract", f"::{identity}", cwd=target)
+
+    return Way(
+        "borg", prepare,
+        lambda identity: call("create", "--compression=zstd,3", f"::{identity}", keeper.FILES),
+        lambda _: call("check", "--verify-data"),
+        restore, store,
+    )  # fmt: skip
+
+
+WAYS: dict[str, Callable[[Path, Path], Way]] = {
+    "homeport": the_agents, "tar --zstd": tar, "restic": restic, "borg": borg,
+}  # fmt: skip
+PROGRAMS = {"tar --zstd": "zstd", "restic": "restic", "borg": "borg"}
 
 
 class Figures:
@@ -248,12 +275,12 @@ def _report(figures: Figures, options: Options, size: int, missing: list[str]) -
     notes = [
         (
             "homeport copies the database through SQLite, checks that copy, hashes every byte and syncs before it calls"
-            " the backup made; tar and restic read the file as it lies (it rested), and tar syncs nothing."
+            " the backup made; the others read the file as it lies (it rested), and tar syncs nothing."
         ),
         "homeport's seconds are those of the act inside the agent, the others' those of the command.",
         (
-            "verify: homeport and restic compare every stored byte with its SHA-256, `zstd --test` with a 32-bit"
-            " checksum if the archive has one. restic reads its whole store, the others one backup."
+            "verify: homeport, restic and borg compare every stored byte with its hash, `zstd --test` with a 32-bit"
+            " checksum if the archive has one. restic and borg read their whole store, the others one backup."
         ),
         *(f"{name} is not installed here: no row." for name in missing),
     ]
