@@ -55,6 +55,7 @@ from agent.system.ballast import Ballast
 from agent.system.clock import SystemClock
 from agent.system.host import Host
 from agent.system.secrets import Secrets
+from agent.system.systemd import Systemd
 from agent.system.threads import in_thread
 from agent.web.context import Context
 from agent.web.server import Server
@@ -73,6 +74,7 @@ class Agent:
         self._settings = settings
         self._secrets = secrets
         self.clock = SystemClock()
+        self.units = Systemd()
         self._state_dir = state_dir = Path(settings.state_dir)
         self.ballast = Ballast(state_dir / "ballast")
         self.database = Database(state_dir / "state.db", reserve=self.ballast)
@@ -126,7 +128,9 @@ class Agent:
         )
 
     def _make_crew(self, name: str, service: options.Service, zone: tzinfo) -> Crew:
-        site = site_of(name, service, self._state_dir, self._secrets, self.clock, zone, self._ensure_room)
+        site = site_of(
+            name, service, self._state_dir, self._secrets, self.clock, self.units, zone, self._ensure_room
+        )
         self.pollers.pop(name, None)
         beside: dict[str, Callable[[], Awaitable[None]]] = {}
         if service.source.poll:
@@ -214,6 +218,7 @@ class Agent:
             await self._work(stop)
         finally:
             await self.server.stop()
+            await self.units.close()
             await self.database.close()
 
     async def _work(self, stop: asyncio.Event) -> None:

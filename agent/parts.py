@@ -10,7 +10,7 @@ from pathlib import Path
 from agent.adapters.builder import ShellBuilder
 from agent.adapters.probes import Surroundings, probes_of
 from agent.adapters.releases import ReleaseDirectory
-from agent.adapters.runtimes import RUNTIMES
+from agent.adapters.runtimes import RUNTIMES, Place
 from agent.adapters.source import GitSource
 from agent.core import settings as options
 from agent.core.access import Key
@@ -21,6 +21,7 @@ from agent.core.settings import Settings
 from agent.services.site import Room, Site, no_room
 from agent.system import zones
 from agent.system.secrets import Secrets
+from agent.system.units import Units
 
 
 def tag_of(block: options.Options) -> str:
@@ -34,16 +35,20 @@ def site_of(
     state_dir: Path,
     secrets: Secrets,
     clock: Clock,
+    units: Units,
     zone: tzinfo = UTC,
     room: Room = no_room,
 ) -> Site:
-    """One service with its adapters, as the configuration chooses them. `zone` is that of `deploy.freeze`; `room` see
-    `Site`."""
+    """One service with its adapters, as the configuration chooses them. `units` is the way to systemd, `zone` that of
+    `deploy.freeze`; `room` see `Site`."""
     directory, redact = Path(service.directory), secrets.redact
     surroundings = Surroundings(
         service=name, directory=directory, environment=service.runtime.environment, clock=clock,
-        secret=secrets.get, redact=redact,
+        secret=secrets.get, units=units, redact=redact,
     )  # fmt: skip
+    place = Place(
+        service=name, directory=directory, state=state_dir / "run" / name, units=units, redact=redact
+    )
     probes, probes_at_rest = probes_of(service.health.probes, surroundings)
     return Site(
         name=name,
@@ -52,9 +57,7 @@ def site_of(
         source=GitSource(service.source, directory, secrets),
         releases=ReleaseDirectory(directory, service.deploy.shared, name, saved=saved_of(service)),
         builder=ShellBuilder(name, service.deploy, service.runtime.environment, redact),
-        runtime=RUNTIMES[tag_of(service.runtime)](
-            service.runtime, service=name, state=state_dir / "run" / name, redact=redact
-        ),
+        runtime=RUNTIMES[tag_of(service.runtime)](service.runtime, place),
         probes=probes,
         probes_at_rest=probes_at_rest,
         freeze=freeze_of(service.deploy, zone),

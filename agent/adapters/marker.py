@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.errors import StepFailed
-from agent.core.model import Fault, Release
+from agent.core.model import RELEASE_MARKER, Fault, Release
 from agent.core.text import clean
 
-NAME = ".homeport-release.json"
+NAME = RELEASE_MARKER
 FORMAT = 1
 
 _CHUNK = 1 << 20

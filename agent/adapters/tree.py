@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from agent.adapters import marker
 from agent.core.errors import StepFailed
+from agent.core.model import RELEASE_ENVIRONMENT, RELEASE_MARKER
 from agent.core.text import clean
 
 _CHUNK = 1 << 20
@@ -197,8 +197,9 @@ def _check(entry: Entry) -> None:
     for part in parts:
         if part in (b"", b".", b"..") or _is_git(part):
             raise StepFailed("tree-refused", f"the name {shown(entry.path)} is not allowed in a release")
-    # The marker is the agent's own file: a repository must not bring one.
-    if entry.mode not in _MODES or entry.path == marker.NAME.encode():
+    # These are the agent's own files: a repository must not bring them.
+    ours = (RELEASE_MARKER.encode(), RELEASE_ENVIRONMENT.encode())
+    if entry.mode not in _MODES or entry.path in ours:
         raise StepFailed("tree-refused", f"{shown(entry.path)} is nothing that a release may hold")
 
 

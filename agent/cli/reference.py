@@ -55,6 +55,8 @@ _SAMPLES: dict[str, object] = {
     "Reuse.key": ("requirements.txt",),
     "Reuse.paths": (".venv",),
     "ProcessRuntime.command": ("python3", "-m", "scraper"),
+    "SystemdRuntime.unit": "scraper.service",
+    "UnitProbe.unit": "scraper-worker.service",
     "HttpProbe.url": "http://127.0.0.1:9100/health",
     "HttpProbe.json": {"status": "healthy"},
     "TcpProbe.port": 9100,
@@ -153,11 +155,16 @@ def _block(kind: type[Struct], depth: int) -> Iterator[str]:
             yield f"{pad}{option.encode_name}:"
             yield f"{pad}  scraper:"
             yield from _block(inner[0], depth + 2)
-        elif inner == (option.type,):
+        elif inner and not _is_list(option.type) and (inner == (option.type,) or _is_required(option)):
             yield f"{pad}{option.encode_name}:"
             yield from _block(inner[0], depth + 1)
+            yield from (f"{pad}# or {option.encode_name}: {_flow_block(other)}" for other in inner[1:])
         else:
             yield from (pad + line for line in _line(option, inner, sample))
+
+
+def _is_required(option: FieldInfo) -> bool:
+    return _default(option) is NODEFAULT
 
 
 def _line(option: FieldInfo, inner: tuple[type[Struct], ...], sample: object) -> Iterator[str]:

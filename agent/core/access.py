@@ -177,7 +177,9 @@ def host_name(host: str) -> str | None:
     return (match["six"] or match["name"]).lower().rstrip(".")
 
 
-_HOST = re.compile(r"\A(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::[0-9]{1,5})?\Z")
+_HOST = re.compile(
+    r"\A(?:\[(?P<six>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9._-]{1,253}))(?::[0-9]{1,5})?\Z"
+)
 
 
 def same_origin(origin: str, host: str, public_url: str | None) -> bool:

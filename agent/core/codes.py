@@ -174,6 +174,17 @@ CODES: dict[str, Code] = {
     ),
     "prune-refused": Code("Set the clock: the newest backup seems to come from the future."),
     "runtime-failed": Code("Read the agent's log: the system refused to stop or start the process."),
+    "systemd-unreachable": Code(
+        "Is systemd the first process here, and does the system bus run? `systemctl status dbus` tells."
+    ),
+    "unit-unknown": Code("Install the unit that `runtime.unit` names, then `sudo systemctl daemon-reload`."),
+    "unit-masked": Code("Somebody forbade this unit to start: `sudo systemctl unmask UNIT` allows it again."),
+    "unit-refused": Code(
+        "Allow the agent's user to start and stop this unit: a rule of polkit that names the unit and the verbs."
+    ),
+    "unit-stuck": Code(
+        "Look at `systemctl list-jobs`, which shows what the job waits for; `sudo systemctl cancel` ends it."
+    ),
     # deployments: the commit
     "tree-refused": _commit(
         "Remove the named entry from the repository: it would leave the release's directory."

@@ -28,7 +28,9 @@ from agent.core.settings import (
     Service,
     Settings,
     SqliteSource,
+    SystemdRuntime,
     Token,
+    UnitProbe,
 )  # fmt: skip
 from agent.core.shapes import inside_problem, is_host, is_inside, is_network, url_problem
 from agent.core.units import write_duration, write_size
@@ -118,6 +120,19 @@ def _settings(settings: Settings) -> Found:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name):
             message = "is not a service's name: lower-case letters, digits and dashes, at most 63"
             yield Finding(("services", name), message)
+    yield from _units(settings)
+
+
+def _units(settings: Settings) -> Found:
+    """Two services must not be the same unit."""
+    owners: dict[str, str] = {}
+    for name, service in settings.services.items():
+        if isinstance(service.runtime, SystemdRuntime):
+            other = owners.setdefault(service.runtime.unit, name)
+            if other != name:
+                location: Location = ("services", name, "runtime", "unit")
+                relies = ("services", other, "runtime", "unit")
+                yield Finding(location, f"is the unit of `{other}`, too", relies=(relies,))
 
 
 def _directories(settings: Settings, base: str) -> Found:
@@ -214,6 +229,11 @@ def _service(service: Service) -> Found:
     if service.rollback.restore_data != "never" and service.backup.before_deploy == "off":
         message = "needs the backup before each deployment, which `backup.before_deploy` turns off"
         yield Finding(("rollback", "restore_data"), message, relies=(("backup", "before_deploy"),))
+    if not isinstance(service.runtime, SystemdRuntime):
+        for index, probe in enumerate(service.health.probes):
+            if isinstance(probe, UnitProbe) and probe.unit is None:
+                message = "is missing: this service is no unit"
+                yield Finding(("health", "probes", index, "unit"), message, relies=(("runtime", "kind"),))
 
 
 # --- what several rules ask

@@ -10,8 +10,8 @@ from agent.core.paths import problem_of
 from agent.core.payload import WORKFLOWS, is_file
 from agent.core.refs import is_name
 from agent.core.repository import is_github_name, refusal
-from agent.core.settings import Build, Deploy, ProcessRuntime, Reuse, Rollback, Source
-from agent.core.shapes import inside_problem, overlap
+from agent.core.settings import Build, Deploy, ProcessRuntime, Reuse, Rollback, Source, SystemdRuntime
+from agent.core.shapes import inside_problem, overlap, unit_problem
 from agent.core.units import write_duration
 from agent.core.waysin import ways_in
 
@@ -124,6 +124,14 @@ def _runtime(runtime: ProcessRuntime) -> Found:
     yield from _environment(runtime.environment)
 
 
+def _unit(runtime: SystemdRuntime) -> Found:
+    if problem := unit_problem(runtime.unit, ("service",)):
+        yield Finding(("unit",), problem)
+    elif runtime.unit == "homeport.service":
+        yield Finding(("unit",), "is the agent itself")
+    yield from _environment(runtime.environment)
+
+
 def _environment(environment: Iterable[str]) -> Found:
     for name in environment:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
@@ -139,4 +147,5 @@ RULES: dict[type, tuple[Callable[[Any], Found], ...]] = {
     Build: (_build,),
     Reuse: (_reuse,),
     ProcessRuntime: (_runtime,),
+    SystemdRuntime: (_unit,),
 }

@@ -15,6 +15,8 @@ from agent.core.settings import (
     Service,
     Settings,
     SqliteSource,
+    SystemdRuntime,
+    UnitProbe,
 )
 from agent.core.triggers import repository_of
 
@@ -54,7 +56,8 @@ def _complete_service(name: str, service: Service, base: str) -> Service:
     if source.github is None and (github := repository_of(source)) and is_github_name(github):
         source = changed(source, github=github)
     shared = tuple(path.rstrip("/") for path in service.deploy.shared)
-    probes = tuple(_completed(probe, base) for probe in service.health.probes)
+    unit = service.runtime.unit if isinstance(service.runtime, SystemdRuntime) else None
+    probes = tuple(_completed(probe, base, unit) for probe in service.health.probes)
     build = service.deploy.build
     if build.reuse is not None:
         paths = tuple(path.rstrip("/") for path in build.reuse.paths)
@@ -78,7 +81,9 @@ def _trimmed(source: FilesSource | SqliteSource) -> FilesSource | SqliteSource:
     return source
 
 
-def _completed(probe: AnyProbe, base: str) -> AnyProbe:
+def _completed(probe: AnyProbe, base: str, unit: str | None) -> AnyProbe:
+    if isinstance(probe, UnitProbe) and probe.unit is None:
+        return changed(probe, unit=unit)
     if isinstance(probe, HttpProbe) and probe.bearer is not None:
         return changed(probe, bearer=placed(probe.bearer, base))
     return probe

@@ -18,8 +18,8 @@ LATER_KEYS: frozenset[str] = frozenset(
 
 LATER_VALUES: dict[str, frozenset[str]] = {
     "services.*.deploy.strategy": frozenset({"blue-green"}),
-    "services.*.runtime.kind": frozenset({"systemd", "docker", "swarm"}),
-    "services.*.health.probes.*.kind": frozenset({"unit", "container"}),
+    "services.*.runtime.kind": frozenset({"docker", "swarm"}),
+    "services.*.health.probes.*.kind": frozenset({"container"}),
     "services.*.backup.sources.*.kind": frozenset({"postgres", "volume"}),
     "services.*.backup.store.kind": frozenset({"restic"}),
 }

@@ -97,6 +97,12 @@ class Deployment(Struct, frozen=True, kw_only=True):
     """Its `migrate` commands were begun: the data may be what only the new version understands."""
 
 
+RELEASE_MARKER = ".homeport-release.json"
+"""What makes a directory a release."""
+RELEASE_ENVIRONMENT = ".homeport-environment"
+"""What a release's unit is told of it: the file that its `EnvironmentFile=` names."""
+
+
 class Release(Struct, frozen=True, kw_only=True):
     """A built revision on the disk: `name` is `<sequence>-<sha7>`, a directory below `releases/`."""
 

@@ -177,12 +177,14 @@ class Runtime(Protocol):
     """How one service runs. A runtime outlives the agent: the next agent finds what this one started."""
 
     async def look(self) -> Running | None:
-        """What runs now, or None. Says nothing about its health."""
+        """What runs now, or None. Says nothing about its health. Its `release` is "" if nobody knows which one it is.
+
+        Is asked before `current` is changed: what was started by somebody else then runs what it named."""
 
     async def check(self, launch: Launch) -> None:
         """Whether `start` would find what it is to run: asked while the old version still serves.
 
-        Raises start-failed. Changes nothing."""
+        Raises start-failed. Nothing that runs notices it."""
 
     async def start(self, launch: Launch) -> Running:
         """Starts a release unless this very release runs already. Any other instance must be gone before.

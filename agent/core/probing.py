@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from agent.core.location import Finding
-from agent.core.settings import CommandProbe, FreshnessProbe, Health, HttpProbe, TcpProbe
-from agent.core.shapes import inside_problem, is_host, url_problem
+from agent.core.settings import CommandProbe, FreshnessProbe, Health, HttpProbe, TcpProbe, UnitProbe
+from agent.core.shapes import inside_problem, is_host, unit_problem, url_problem
 
 Found = Iterator[Finding]
+
+UNITS = ("service", "socket", "timer", "target", "mount", "path")
+"""Kinds of units that can be active."""
 
 _SECRET = re.compile(r"authorization|cookie|token|secret|api-?key|password", re.IGNORECASE)
 _OURS = frozenset({"content-length", "transfer-encoding", "connection", "accept-encoding"})
@@ -54,6 +57,11 @@ def _tcp(probe: TcpProbe) -> Found:
         yield Finding(("host",), "must be an IP address or a host name")
 
 
+def _unit(probe: UnitProbe) -> Found:
+    if probe.unit is not None and (problem := unit_problem(probe.unit, UNITS)):
+        yield Finding(("unit",), problem)
+
+
 def _command(probe: CommandProbe) -> Found:
     if not probe.command.strip():
         yield Finding(("command",), "must not be empty")
@@ -80,4 +88,5 @@ RULES: dict[type, tuple[Callable[[Any], Found], ...]] = {
     TcpProbe: (_tcp,),
     CommandProbe: (_command,),
     FreshnessProbe: (_freshness,),
+    UnitProbe: (_unit,),
 }

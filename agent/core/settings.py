@@ -205,6 +205,16 @@ class ProcessRuntime(Options, frozen=True, kw_only=True, tag_field="kind", tag="
     """From SIGTERM to SIGKILL."""
 
 
+class SystemdRuntime(Options, frozen=True, kw_only=True, tag_field="kind", tag="systemd"):
+    """A unit of systemd: systemd starts the service, watches it, and starts it again."""
+
+    unit: Text
+    """The unit, such as `scraper.service`. It runs what `current` names: `WorkingDirectory=/srv/scraper/current`."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Written, with HOMEPORT_SERVICE and HOMEPORT_REVISION, into each release as `.homeport-environment`, which the
+    unit reads with `EnvironmentFile=`."""
+
+
 class ProbeOptions(Options, frozen=True, kw_only=True):
     """What every probe can be told."""
 
@@ -281,7 +291,16 @@ class FreshnessProbe(ProbeOptions, frozen=True, kw_only=True, tag_field="kind", 
     """The deadline of one question."""
 
 
-AnyProbe = HttpProbe | TcpProbe | CommandProbe | FreshnessProbe
+class UnitProbe(ProbeOptions, frozen=True, kw_only=True, tag_field="kind", tag="unit"):
+    """A unit of systemd that must be active."""
+
+    unit: Text | None = None
+    """The unit, such as `scraper-worker.service` or `scraper.timer`; by default the one of `runtime`."""
+    timeout: Annotated[Seconds, between(0.1, MINUTE)] = Seconds(5)
+    """The deadline of one question."""
+
+
+AnyProbe = HttpProbe | TcpProbe | CommandProbe | FreshnessProbe | UnitProbe
 
 
 class Health(Options, frozen=True, kw_only=True):
@@ -365,7 +384,7 @@ class Service(Options, frozen=True, kw_only=True):
 
     source: Source
     """Where its revisions come from."""
-    runtime: ProcessRuntime
+    runtime: ProcessRuntime | SystemdRuntime
     """How it runs."""
     directory: str = ""
     """Where it lives; `/srv/` and the service's name by default. Relative to the file."""

@@ -29,6 +29,16 @@ def overlap(path: str, other: str) -> bool:
     return path == other or is_inside(path, other) or is_inside(other, path)
 
 
+def unit_problem(unit: str, kinds: tuple[str, ...]) -> str:
+    """Why it is not the full name of a unit of these kinds (systemd.unit(5)); "" if it is."""
+    name, _, kind = unit.rpartition(".")
+    if kind not in kinds:
+        return f"must be a unit's full name, such as {name or kind or 'scraper'}.{kinds[0]}"
+    if not re.fullmatch(r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]+)?", name) or len(unit) > 255:
+        return "is not a unit's name: letters, digits and :-_.\\, and an instance after one @"
+    return ""
+
+
 def url_problem(url: str) -> str:
     """Why it is not an http(s) URL that can be used; "" if it is. Never repeats the URL."""
     split = split_url(url)

@@ -29,9 +29,11 @@ async def replace(site: Site, release: Release) -> Running:
 
 async def _replace(site: Site, release: Release) -> Running:
     await site.room()
+    running = (
+        await site.runtime.look()
+    )  # before `current` changes: what somebody else started runs what it names
     if await site.releases.current() != release.name:
         await site.releases.point(release.name)
-    running = await site.runtime.look()
     if running is not None and running.release == release.name:
         return running
     await site.runtime.stop()

@@ -57,7 +57,7 @@ def test_a_wrong_file_is_78_and_every_problem_with_file_line_and_path(
 ) -> None:
     """R-MO-8."""
     wrong = (
-        GOOD.replace("HOOK", "MISSING").replace("health:", "heath:").replace("kind: process", "kind: systemd")
+        GOOD.replace("HOOK", "MISSING").replace("health:", "heath:").replace("kind: process", "kind: docker")
     )
     later = "Remove this key: this version does not have the feature yet"
     path = a_file(tmp_path, wrong + "listen: {port: x}\nlisten: {}\n")

@@ -6,7 +6,7 @@ from msgspec import structs
 
 from agent.cli import reference
 from agent.core import configuration, settings
-from agent.core.settings import Settings
+from agent.core.settings import ProcessRuntime, Settings
 from agent.system import configfile
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +38,7 @@ def test_the_example_is_right_and_has_no_warning_but_the_embedded_mode() -> None
 def test_every_option_of_the_example_shows_its_default() -> None:
     service = read(reference.MINIMAL).services["scraper"]
     source, runtime = service.source, service.runtime
+    assert isinstance(runtime, ProcessRuntime)
     minimal = {"services": {"scraper": {"source": {"repository": source.repository},
                                         "runtime": {"kind": "process", "command": list(runtime.command)}}}}  # fmt: skip
     assert read(options()) == configuration.read(minimal)

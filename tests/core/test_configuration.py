@@ -197,13 +197,13 @@ github:
 services:
   scraper:
     source: {repository: "ext::sh -c x", branch: -x}
-    runtime: {kind: systemd, unit: x.service}
+    runtime: {kind: docker, image: x}
     health:
       evry: 2s
       timeout: 60
       probes: [{kind: carrier-pigeon, url: x}, {kind: tcp}, {kind: http, url: "ftp://x"}]
   other:
-    runtime: {command: python x, environment: {A: 1}}
+    runtime: {kind: process, command: python x, environment: {A: 1}}
     backup: {sources: [{path: x}, x, {kind: sqlite, path: ../x}, {kind: postgres}]}
 moniter: {}
 """
@@ -228,7 +228,6 @@ moniter: {}
         (14, f"{other}.source"),
         (15, f"{other}.runtime.command"),
         (15, f"{other}.runtime.environment.A"),
-        (15, f"{other}.runtime.kind"),
         (16, f"{other}.backup.sources[0].kind"),
         (16, f"{other}.backup.sources[1]"),
         (16, f"{other}.backup.sources[2].path"),
@@ -289,7 +288,7 @@ services:
       migrate: [".venv/bin/python -m scraper init-db"]
       shared: [data]
       keep_releases: 5
-    runtime: {kind: systemd, unit: scraper.service}
+    runtime: {kind: docker, image: scraper}
     health:
       every: 2s
       timeout: 60s
@@ -329,9 +328,9 @@ def test_what_comes_later_is_answered_with_not_built_yet_and_never_ignored() -> 
 @pytest.mark.parametrize(
     ("location", "value"),
     [
-        *((("services", "scraper", "runtime", "kind"), kind) for kind in ("systemd", "docker", "swarm")),
+        *((("services", "scraper", "runtime", "kind"), kind) for kind in ("docker", "swarm")),
         *((("services", "scraper", "health", "probes", 0, "kind"), kind)
-          for kind in ("unit", "container")),
+          for kind in ("container",)),
         *((("services", "scraper", "backup", "sources", 0, "kind"), kind) for kind in ("postgres", "volume")),
         (("services", "scraper", "backup", "store", "kind"), "restic"),
     ],

@@ -9,7 +9,7 @@ from tests.core.test_configuration import differing
 HERE: Location = ("services", "scraper")
 PROBE: Location = (*HERE, "health", "probes", 0)
 PROBES = "services__scraper__health__probes"
-KINDS = "one of command, freshness, http, tcp"
+KINDS = "one of command, freshness, http, tcp, unit"
 
 
 @pytest.mark.parametrize(

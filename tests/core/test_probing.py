@@ -121,7 +121,7 @@ def test_the_secret_of_a_bearer_is_among_those_that_are_checked_at_the_start() -
         (DB.replace("15m", "10"), "max_age", "a duration has a unit"),
         ('kind: freshness, max_age: 15m, command: " "', "command", "must not be empty"),
         ("kind: freshnes, max_age: 15m", "kind", "did you mean `freshness`?"),
-        ("kind: unit, unit: x.service", "kind", "not built yet"),
+        ("kind: container, name: x", "kind", "not built yet"),
     ],
 )
 def test_what_is_wrong_is_told_at_its_place(probe: str, path: str, words: str) -> None:

@@ -21,6 +21,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "sdnotify": ("system/notify.py",),
     "jsonschema": ("core/findings.py",),
     "backports": ("adapters/backup/codec.py",),
+    "sdbus": ("system/bus.py",),
     "rich": ("cli/demo/telling.py",),
     "aiohttp": ("web/", "adapters/probes/http.py", "cli/demo/"),
     "sqlite3": ("store/", "system/sqlite.py"),
@@ -28,10 +29,21 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
 }
 """Third-party libraries, and sqlite3: all that there are. A new one gets a line here, and one module."""
 
-HEAVY = ("git", "docker", "psutil", "jsonschema", "rich", "aiohttp", "sqlite3", "backports", "asyncio")
+HEAVY = (
+    "git",
+    "docker",
+    "psutil",
+    "jsonschema",
+    "rich",
+    "sdbus",
+    "aiohttp",
+    "sqlite3",
+    "backports",
+    "asyncio",
+)
 """What a command that only asks must not pay for; a Pi Zero pays ten times what this machine does."""
 
-HEAVY_FOR_THE_AGENT = ("git", "docker", "psutil", "jsonschema", "rich")
+HEAVY_FOR_THE_AGENT = ("git", "docker", "psutil", "jsonschema", "rich", "sdbus")
 """What the agent imports when it is first needed."""
 
 CATCH_ALL = {

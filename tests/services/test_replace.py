@@ -28,7 +28,7 @@ async def test_the_link_is_set_before_the_old_process_ends(shop: Workshop) -> No
     assert running.release == old.name == await shop.releases.current()
     acts = [name.split("/")[1] for name in shop.wire.passed]
     assert acts == [
-        "releases.current", "releases.point", "runtime.look", "runtime.stop", "runtime.start",
+        "runtime.look", "releases.current", "releases.point", "runtime.stop", "runtime.start",
     ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from agent.adapters.probes.http import HttpProbe
 from agent.adapters.probes.sparing import Sparing
 from agent.adapters.probes.surroundings import Surroundings
 from agent.adapters.probes.tcp import TcpProbe
+from agent.adapters.probes.unit import UnitProbe
 from agent.core.ports import Probe
 from agent.core.settings import AnyProbe
 
@@ -19,6 +20,7 @@ PROBES: dict[str, Callable[[Any, Surroundings], Probe]] = {
     "freshness": FreshnessProbe,
     "http": HttpProbe,
     "tcp": TcpProbe,
+    "unit": UnitProbe,
 }
 """`probes[].kind` -> class. Constructed as `PROBES[kind](options, surroundings)`."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from agent.core.ports import Clock
 from agent.core.settings import SecretRef
+from agent.system.units import Units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,5 +21,7 @@ class Surroundings:
     clock: Clock
     secret: Callable[[SecretRef], bytes]
     """Resolves a reference."""
+    units: Units | None = None
+    """The way to systemd."""
     redact: Callable[[str], str] = str
     """Hides secrets in what is shown."""

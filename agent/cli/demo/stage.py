@@ -202,9 +202,11 @@ async def _stop_service(stage: Stage) -> None:
     """Ends what the agent left running: the next agent would have gone on with it, but there will be none."""
     from agent.cli.configuration import load
     from agent.parts import site_of
+    from agent.system.systemd import Systemd
 
     settings, known = await in_thread(load, stage.root / "config.yaml", os.environ)
-    site = site_of(SERVICE, settings.services[SERVICE], Path(settings.state_dir), known, SystemClock())
+    service, state = settings.services[SERVICE], Path(settings.state_dir)
+    site = site_of(SERVICE, service, state, known, SystemClock(), Systemd())
     await site.runtime.stop()
 
 

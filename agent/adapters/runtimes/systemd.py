@@ -1,0 +1,248 @@
+"""The service is a unit: systemd starts it, watches it and starts it again; the agent asks systemd to.
+
+- The unit runs what `current` names (`WorkingDirectory=/srv/<name>/current`). Which release that was at its start
+  nobody can read off a process of another user, so the agent writes down with which invocation it started which
+  release (`unit`, in the service's part of the agent's state). An invocation that it does not know, systemd's own
+  restart or a boot, runs what `current` names if that is what the agent started last; else nobody knows, and it counts
+  as another release: one restart too many is harmless. This holds since `look` is asked before `current` is changed.
+- That systemd says "done" proves nothing about the service: another invocation than before is a restart, and the probes
+  tell whether it works (R-SD-10).
+- What a unit is to know of its release lies in it: `.homeport-environment`, for `EnvironmentFile=`.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from agent.core import settings
+from agent.core.errors import StepFailed
+from agent.core.model import RELEASE_ENVIRONMENT, Launch, Running
+from agent.core.text import clean, clean_lines, tail
+from agent.system import environment, files, process
+from agent.system.threads import in_thread
+from agent.system.units import JOB_MARGIN, UnitError, Units, UnitState, Verb, Why
+
+OUTPUT_SHOWN = 8192
+OUTPUT_LINES = 100
+JOURNAL_SECONDS = 10.0
+_CODES = {
+    Why.UNKNOWN: "unit-unknown",
+    Why.MASKED: "unit-masked",
+    Why.REFUSED: "unit-refused",
+    Why.UNREACHABLE: "systemd-unreachable",
+    Why.STUCK: "unit-stuck",
+    Why.FAILED: "runtime-failed",
+}
+_RELEASES_FAULT = frozenset(
+    {"exit-code", "signal", "core-dump", "timeout", "watchdog", "oom-kill", "protocol"}
+)
+"""What systemd calls an end that the program itself brought about; the rest (resources, start-limit-hit ...) is not."""
+_NO_PROGRAM, _SETUP = (200, 203), range(200, 246)
+"""systemd.exec(5): the working directory or the program is not there; and all that may fail before the program runs."""
+
+
+class SystemdRuntime:
+    """`core.ports.Runtime` for `runtime: {kind: systemd}`.
+
+    `directory` is the service's own; `state` is its directory in the agent's state. `journal` is the command that reads
+    the journal.
+    """
+
+    def __init__(
+        self,
+        options: settings.SystemdRuntime,
+        *,
+        state: Path,
+        directory: Path,
+        units: Units,
+        redact: Callable[[str], str] = str,
+        journal: Sequence[str] = ("journalctl",),
+    ) -> None:
+        self._unit = options.unit
+        self._more = options.environment
+        self._current = directory / "current"
+        self._record = state / "unit"
+        self._redact = redact
+        self._units = units
+        self._journal = tuple(journal)
+        self._turn = asyncio.Lock()
+
+    async def look(self) -> Running | None:
+        """See the port. Costs a few messages on the bus. Raises as `start` does if systemd does not answer."""
+        state = await self._look()
+        if not state.runs:
+            return None
+        release = await in_thread(self._release_of, state.invocation)
+        return Running(release=release, instance=state.invocation, pid=state.pid or None)
+
+    async def check(self, launch: Launch) -> None:
+        """See the port: the unit is there and can be started; its environment for this release is written.
+
+        Raises unit-unknown, unit-masked, systemd-unreachable."""
+        state = await self._look()
+        if state.load == "masked":
+            raise StepFailed("unit-masked", f"{self._unit} is masked")
+        if state.load != "loaded":
+            raise StepFailed("unit-unknown", f"systemd has no usable unit {self._unit} ({state.load})")
+        await self._write_environment(launch)
+
+    async def start(self, launch: Launch) -> Running:
+        """See the port. Raises start-failed with the unit's last lines if the program failed; unit-unknown,
+        unit-masked, unit-refused, unit-stuck, systemd-unreachable, runtime-failed."""
+        async with self._turn:
+            running = await self.look()
+            if running is not None and running.release == launch.release:
+                return running
+            if running is not None:
+                text = f"{self._unit} still runs {running.release or 'another release'}; stop it first"
+                raise StepFailed("runtime-failed", text)
+            await self._write_environment(launch)
+            await self._note(launch.release, "")
+            await self._call(Verb.RESET_FAILED)  # manual starts count for systemd's start limit
+            result = await self._call(Verb.START)
+            state = await self._look()
+            if result != "done" or not state.runs:
+                raise await self._explain(result, state)
+            await self._note(launch.release, state.invocation)
+            return Running(release=launch.release, instance=state.invocation, pid=state.pid or None)
+
+    async def stop(self) -> None:
+        """See the port: systemd ends the unit's whole group. Raises as `start` does."""
+        async with self._turn:
+            state = await self._look()
+            if state.load not in ("loaded", "masked") and state.active == "inactive":
+                return
+            result = await self._call(Verb.STOP)
+            state = await self._look()
+            if state.active not in ("inactive", "failed"):
+                raise StepFailed(
+                    "runtime-failed", f"{self._unit} is {state.active} after its stop ended with {result}"
+                )
+
+    async def listens(self, host: str, port: int) -> bool | None:  # noqa: ARG002 - only root sees
+        """See the port: it cannot tell. systemd ends the old group before the new one starts."""
+        return None
+
+    async def output(self) -> str:
+        """See the port: the unit's last lines in the journal, which needs the group systemd-journal."""
+        state = await self._look()
+        which = [f"_SYSTEMD_INVOCATION_ID={state.invocation}"] if state.invocation else []
+        command = [
+            *self._journal,
+            "--no-pager",
+            "--output=cat",
+            f"--lines={OUTPUT_LINES}",
+            f"--unit={self._unit}",
+        ]
+        env = {"PATH": environment.PATH, "LC_ALL": "C"}
+        try:
+            done = await process.run(
+                [*command, *which], cwd=Path("/"), env=env, deadline=JOURNAL_SECONDS, limit=4 * OUTPUT_SHOWN
+            )
+        except OSError as error:
+            return f"[the journal cannot be read: {error.strerror}]"
+        text = done.text if done.status == 0 else f"[the journal cannot be read: {clean(done.text)}]"
+        return tail(self._redact(clean_lines(text)), OUTPUT_SHOWN).rstrip("\n")
+
+    # --- systemd
+
+    async def _look(self) -> UnitState:
+        try:
+            return await self._units.look(self._unit)
+        except UnitError as error:
+            raise self._translated(error) from error
+
+    async def _call(self, verb: Verb) -> str:
+        """The job's result. A unit's own timeouts come first: only what outlasts them is stuck."""
+        state = await self._look()
+        patience = state.start_seconds + state.stop_seconds + JOB_MARGIN
+        try:
+            return await self._units.call(verb, self._unit, patience=patience)
+        except UnitError as error:
+            if verb is Verb.RESET_FAILED and error.why is Why.UNKNOWN:
+                return "done"  # not in memory: there is nothing to forget
+            raise self._translated(error) from error
+
+    def _translated(self, error: UnitError) -> StepFailed:
+        return StepFailed(_CODES[error.why], clean(f"{self._unit}: {self._redact(str(error))}", 512))
+
+    async def _explain(self, result: str, state: UnitState) -> StepFailed:
+        """Why it does not run, and whose fault that is."""
+        output = await self.output()
+        status = f", status {state.status}" if state.status else ""
+        how = f"{self._unit} did not start: {result}, {state.result}{status}"
+        if result in ("done", "failed", "timeout") and state.result in _RELEASES_FAULT:
+            if state.status in _SETUP and state.status not in _NO_PROGRAM:
+                return StepFailed(
+                    "runtime-failed", f"{how}: systemd could not set the unit up", output=output
+                )
+            return StepFailed("start-failed", how, output=output)
+        return StepFailed("runtime-failed", how, output=output)
+
+    # --- which release runs
+
+    def _release_of(self, invocation: str) -> str:
+        """See the module. "" is no release's name."""
+        release, known = self._noted()
+        if known == invocation:
+            return release
+        if not release or self._named() != f"releases/{release}":
+            return ""
+        with contextlib.suppress(OSError):  # a disk that refuses: the next look tries again
+            self._write(release, invocation)
+        return release
+
+    def _named(self) -> str:
+        try:
+            return str(self._current.readlink())
+        except OSError:
+            return ""
+
+    def _noted(self) -> tuple[str, str]:
+        try:
+            found = json.loads(self._record.read_bytes())
+            return str(found["release"]), str(found["invocation"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return "", ""
+
+    async def _note(self, release: str, invocation: str) -> None:
+        try:
+            await in_thread(self._write, release, invocation)
+        except OSError as error:
+            raise files.translate(error, str(self._record)) from error
+
+    def _write(self, release: str, invocation: str) -> None:
+        self._record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        files.remove_asides(self._record)
+        files.write_atomic(
+            self._record, json.dumps({"release": release, "invocation": invocation}).encode("ascii")
+        )
+
+    async def _write_environment(self, launch: Launch) -> None:
+        values = {
+            **self._more,
+            "HOMEPORT_SERVICE": launch.service,
+            "HOMEPORT_REVISION": launch.revision,
+        }
+        path, text = Path(launch.directory) / RELEASE_ENVIRONMENT, environment_file(values).encode()
+        try:
+            await in_thread(_put, path, text)
+        except OSError as error:
+            raise files.translate(error, str(path)) from error
+
+
+def environment_file(values: Mapping[str, str]) -> str:
+    """As systemd.exec(5) reads an EnvironmentFile: everything in double quotes, with these four escaped."""
+    escaped = str.maketrans({letter: f"\\{letter}" for letter in '"\\`$'})
+    return "".join(f'{name}="{value.translate(escaped)}"\n' for name, value in values.items())
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Only where it differs: a release that serves is not written to."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_bytes() == data:
+            return
+    files.remove_asides(path)
+    files.write_atomic(path, data, mode=0o640)
