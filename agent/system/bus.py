@@ -23,6 +23,7 @@ _METHODS = {
 _WHY = {
     f"{_SYSTEMD}.NoSuchUnit": Why.UNKNOWN,
     f"{_SYSTEMD}.LoadFailed": Why.UNKNOWN,
+    f"{_SYSTEMD}.BadUnitSetting": Why.UNKNOWN,
     f"{_SYSTEMD}.UnitMasked": Why.MASKED,
     "org.freedesktop.DBus.Error.AccessDenied": Why.REFUSED,
     "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired": Why.REFUSED,
@@ -153,7 +154,7 @@ class BusUnits:
 
     def _translated(self, error: Exception) -> UnitError:
         name = getattr(error, "dbus_error_name", "")
-        text = str(error) or type(error).__name__
+        text = str(error.args[-1]) if error.args else type(error).__name__
         unmapped = error.args[0] if len(error.args) > 1 and str(error.args[0]).startswith("org.") else name
         why = _WHY.get(str(unmapped), Why.FAILED if name or unmapped else Why.UNREACHABLE)
         if why is Why.UNREACHABLE:

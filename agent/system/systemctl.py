@@ -15,6 +15,7 @@ LOOK_SECONDS = 25.0
 _SIGNS = (
     ("not found", Why.UNKNOWN),
     ("not loaded", Why.UNKNOWN),
+    ("bad unit file setting", Why.UNKNOWN),
     ("is masked", Why.MASKED),
     ("access denied", Why.REFUSED),
     ("authentication", Why.REFUSED),

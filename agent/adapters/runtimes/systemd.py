@@ -81,11 +81,7 @@ class SystemdRuntime:
         """See the port: the unit is there and can be started; its environment for this release is written.
 
         Raises unit-unknown, unit-masked, systemd-unreachable."""
-        state = await self._look()
-        if state.load == "masked":
-            raise StepFailed("unit-masked", f"{self._unit} is masked")
-        if state.load != "loaded":
-            raise StepFailed("unit-unknown", f"systemd has no usable unit {self._unit} ({state.load})")
+        await self._demand_unit()
         await self._write_environment(launch)
 
     async def start(self, launch: Launch) -> Running:
@@ -98,6 +94,7 @@ class SystemdRuntime:
             if running is not None:
                 text = f"{self._unit} still runs {running.release or 'another release'}; stop it first"
                 raise StepFailed("runtime-failed", text)
+            await self._demand_unit()
             await self._write_environment(launch)
             await self._note(launch.release, "")
             await self._call(Verb.RESET_FAILED)  # manual starts count for systemd's start limit
@@ -121,26 +118,23 @@ class SystemdRuntime:
                     "runtime-failed", f"{self._unit} is {state.active} after its stop ended with {result}"
                 )
 
-    async def listens(self, host: str, port: int) -> bool | None:  # noqa: ARG002 - only root sees
-        """See the port: it cannot tell. systemd ends the old group before the new one starts."""
-        return None
+    async def listens(self, host: str, port: int) -> bool | None:  # noqa: ARG002 - only root sees whose they are
+        """See the port: nobody but root can be told whose sockets they are. systemd ends the old group before the new
+        one starts."""
+        return None if (await self._look()).runs else False
 
     async def output(self) -> str:
         """See the port: the unit's last lines in the journal, which needs the group systemd-journal."""
         state = await self._look()
-        which = [f"_SYSTEMD_INVOCATION_ID={state.invocation}"] if state.invocation else []
-        command = [
-            *self._journal,
-            "--no-pager",
-            "--output=cat",
-            f"--lines={OUTPUT_LINES}",
-            f"--unit={self._unit}",
-        ]
+        if not state.invocation:
+            return ""
+        # What it printed carries the invocation as one field, what systemd said about it as another.
+        which = [f"_SYSTEMD_INVOCATION_ID={state.invocation}", "+", f"INVOCATION_ID={state.invocation}"]
+        command = [*self._journal, "--no-pager", "--output=cat", f"--lines={OUTPUT_LINES}", *which]
         env = {"PATH": environment.PATH, "LC_ALL": "C"}
+        limit = 4 * OUTPUT_SHOWN
         try:
-            done = await process.run(
-                [*command, *which], cwd=Path("/"), env=env, deadline=JOURNAL_SECONDS, limit=4 * OUTPUT_SHOWN
-            )
+            done = await process.run(command, cwd=Path("/"), env=env, deadline=JOURNAL_SECONDS, limit=limit)
         except OSError as error:
             return f"[the journal cannot be read: {error.strerror}]"
         text = done.text if done.status == 0 else f"[the journal cannot be read: {clean(done.text)}]"
@@ -153,6 +147,13 @@ class SystemdRuntime:
             return await self._units.look(self._unit)
         except UnitError as error:
             raise self._translated(error) from error
+
+    async def _demand_unit(self) -> None:
+        state = await self._look()
+        if state.load == "masked":
+            raise StepFailed("unit-masked", f"{self._unit} is masked")
+        if state.load != "loaded":
+            raise StepFailed("unit-unknown", f"systemd has no usable unit {self._unit}: {state.load}")
 
     async def _call(self, verb: Verb) -> str:
         """The job's result. A unit's own timeouts come first: only what outlasts them is stuck."""
@@ -229,6 +230,8 @@ class SystemdRuntime:
         path, text = Path(launch.directory) / RELEASE_ENVIRONMENT, environment_file(values).encode()
         try:
             await in_thread(_put, path, text)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StepFailed("runtime-failed", f"{launch.directory}: {error.strerror}") from error
         except OSError as error:
             raise files.translate(error, str(path)) from error
 
