@@ -77,7 +77,7 @@ async def ended(runtime: Runtime, running: Running | None) -> None:
     elif isinstance(runtime, Elsewhere):
         runtime.die()
         async with asyncio.timeout(10):
-            while await runtime.look() is not None:
+            while await runtime.look() is not None:  # noqa: ASYNC110 - the event is another process's
                 await asyncio.sleep(0.01)
     else:
         pid = pid_of(running)

@@ -180,3 +180,34 @@ def test_a_path_below_a_directory(path: str, problem: str) -> None:
 )
 def test_paths_that_touch(path: str, other: str, touch: bool) -> None:
     assert overlap(path, other) is touch
+
+
+@pytest.mark.parametrize(
+    ("unit", "message"),
+    [
+        ("scraper.service", ""),
+        ("scraper@blue.service", ""),
+        ("scraper", "must be a unit's full name, such as scraper.service"),
+        ("scraper.timer", "must be a unit's full name, such as scraper.service"),
+        ("../x.service", "is not a unit's name: letters, digits and :-_.\\, and an instance after one @"),
+        ("x .service", "is not a unit's name: letters, digits and :-_.\\, and an instance after one @"),
+        (
+            "x" * 250 + ".service",
+            "is not a unit's name: letters, digits and :-_.\\, and an instance after one @",
+        ),
+        ("homeport.service", "is the agent itself"),
+    ],
+)
+def test_a_runtimes_unit_is_a_service_and_not_the_agent(unit: str, message: str) -> None:
+    told = found(runtime={"kind": "systemd", "unit": unit})
+    assert [finding.message for finding in told] == ([message] if message else [])
+
+
+def test_two_services_are_not_the_same_unit() -> None:
+    block = {"kind": "systemd", "unit": "app.service"}
+    services = {
+        name: a_service(runtime=block, directory=f"/srv/{name}") for name in ("one", "two")
+    }  # fmt: skip
+    (finding,) = contradictions(Settings(services=services), "/")
+    assert finding.location == ("services", "two", "runtime", "unit")
+    assert finding.relies == (("services", "one", "runtime", "unit"),)

@@ -121,6 +121,12 @@ def test_the_secret_of_a_bearer_is_among_those_that_are_checked_at_the_start() -
         (DB.replace("15m", "10"), "max_age", "a duration has a unit"),
         ('kind: freshness, max_age: 15m, command: " "', "command", "must not be empty"),
         ("kind: freshnes, max_age: 15m", "kind", "did you mean `freshness`?"),
+        ("kind: unit", "unit", "this service is no unit"),
+        ("kind: unit, unit: scraper", "unit", "such as scraper.service"),
+        ("kind: unit, unit: scraper.slice", "unit", "such as scraper.service"),
+        ('kind: unit, unit: "a b.service"', "unit", "not a unit's name"),
+        ('kind: unit, unit: "a@b@c.service"', "unit", "not a unit's name"),
+        ("kind: unit, unit: x.service, timeout: 2m", "timeout", "at most 1m"),
         ("kind: container, name: x", "kind", "not built yet"),
     ],
 )
