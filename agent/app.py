@@ -30,6 +30,7 @@ from agent.parts import hashes_of, keys_of, site_of, webhook_secrets_of, zone_of
 from agent.services.backup import Backups, Readers
 from agent.services.deployer import Deployer
 from agent.services.drill import Drills
+from agent.services.healing import Healer
 from agent.services.lanes import Lane
 from agent.services.monitor import Monitor
 from agent.services.poller import Poller
@@ -136,7 +137,20 @@ class Agent:
         if service.source.poll:
             poller = Poller(site, self._polls, partial(self.roster.wake, name), self.clock, random.random)
             self.pollers[name], beside[f"poller {name}"] = poller, poller.run
+        if service.health.restarts:
+            beside[f"healer {name}"] = self._make_healer(site).run
         return Crew(site=site, lane=self._make_lane(site), beside=beside)
+
+    def _make_healer(self, site: Site) -> Healer:
+        return Healer(
+            site, self.services, self.events, self.locks[site.name], self.clock,
+            every=self._settings.monitor.every,
+            health=lambda: self.monitor.health().get(site.name, ("unknown", "")),
+            look=partial(self._look_at, site.name),
+        )  # fmt: skip
+
+    async def _look_at(self, name: str) -> None:
+        await self.monitor.look(name)
 
     def _make_lane(self, site: Site) -> Lane:
         deployer = Deployer(

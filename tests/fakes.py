@@ -396,6 +396,8 @@ class FakeRuntime:
         self._directory = Path()
         self.running: Running | None = None
         self.moods: dict[str, str] = {}
+        self.recovering = False
+        """Whether somebody else starts it again."""
         self.acts: list[str] = []
         """`start NAME` and `stop NAME`, as they really happened."""
 
@@ -437,6 +439,10 @@ class FakeRuntime:
         self.running = None
         for _ in range(STOP_TURNS):
             await asyncio.sleep(0)
+
+    async def recovers(self) -> bool:
+        await asyncio.sleep(0)
+        return self.recovering
 
     async def listens(self, host: str, port: int) -> bool | None:
         await asyncio.sleep(0)

@@ -208,6 +208,7 @@ class Home:
                 "environment": {"PORT": str(self.ports[name])}, "stop_timeout": "2s",
             },
             "health": {
+                "restarts": 0,  # who dies stays dead: a test looks at it
                 "every": "50ms", "timeout": "6s", "successes": 2, "soak": "300ms",
                 "probes": [{"kind": "http", "url": f"http://127.0.0.1:{self.ports[name]}/health", "timeout": "1s"}],
             },

@@ -12,9 +12,11 @@ from agent.core.settings import Build, Seconds, Service
 
 _WHEN = {
     "source": frozenset({"poll", "max_size"}),
+    "health": frozenset({"restarts"}),
     "deploy": frozenset({"on", "workflow", "workflow_events", "prereleases", "freeze"}),
 }
-"""Options that say when a revision is looked for and deployed, and not what becomes of it."""
+"""Options that say when a revision is looked for and deployed, or what is done about it later, and not what becomes of
+it."""
 
 
 def fingerprint(service: Service) -> str:

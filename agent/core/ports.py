@@ -195,6 +195,9 @@ class Runtime(Protocol):
     async def stop(self) -> None:
         """Ends what runs, its whole group, with grace and then without. When it returns nothing is left."""
 
+    async def recovers(self) -> bool:
+        """Whether somebody else is about to start it again by themselves: then nobody must get in their way."""
+
     async def listens(self, host: str, port: int) -> bool | None:
         """Whether the socket listening there belongs to what runs now; None: this runtime cannot tell."""
 

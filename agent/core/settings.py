@@ -314,6 +314,9 @@ class Health(Options, frozen=True, kw_only=True):
     """How many answers in a row make it healthy."""
     soak: Annotated[Seconds, between(0, DAY)] = Seconds(10)
     """Then, how long it must stay so, without one failure or restart."""
+    restarts: Annotated[int, Meta(ge=0, le=100)] = 3
+    """So many times within an hour a service that is unwell between deployments is started again, after longer and
+    longer pauses; then it is held until a person resumes it. `0`: it is only told."""
     probes: tuple[AnyProbe, ...] = ()
     """What is asked, all at once; without any, a process that stays alive is healthy."""
 

@@ -100,6 +100,10 @@ class ProcessRuntime:
         async with self._turn, self._exclusively():
             await self._end_family(grace=self._options.stop_timeout)
 
+    async def recovers(self) -> bool:
+        """See `core.ports.Runtime`: nobody else starts it."""
+        return False
+
     async def listens(self, host: str, port: int) -> bool | None:
         """See `core.ports.Runtime`. A name may have several addresses: all that are listened at must be ours."""
         family = self._family()

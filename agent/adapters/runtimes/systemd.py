@@ -118,6 +118,10 @@ class SystemdRuntime:
                     "runtime-failed", f"{self._unit} is {state.active} after its stop ended with {result}"
                 )
 
+    async def recovers(self) -> bool:
+        """See the port: systemd's own `Restart=` waits or starts it just now."""
+        return (await self._look()).active == "activating"
+
     async def listens(self, host: str, port: int) -> bool | None:  # noqa: ARG002 - only root sees whose they are
         """See the port: nobody but root can be told whose sockets they are. systemd ends the old group before the new
         one starts."""

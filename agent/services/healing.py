@@ -1,0 +1,113 @@
+"""Starts a service again that is unwell between deployments, a few times; then it is held, and a person is told.
+
+The monitor finds out, this acts, under the lock of the lane: never during a deployment, a backup or a restore. Whoever
+starts a service by himself, systemd with `Restart=` say, is let do so. How often it was tried is forgotten with the
+agent; that nobody tries any more is not: it stands in the hold.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from agent.core.errors import StepFailed
+from agent.core.healing import GIVEN_UP, Restarts
+from agent.core.model import Release
+from agent.core.ports import Clock
+from agent.core.text import clean
+from agent.services.health import observe
+from agent.services.replace import finish, replace
+from agent.services.site import Site
+from agent.store.events import EventLog
+from agent.store.services import ServiceRows
+
+log = logging.getLogger(__name__)
+
+ACTOR = "homeport"
+
+
+class Healer:
+    """One service's. `health` is what the monitor says of it, (state, detail); `look` makes the monitor look again."""
+
+    def __init__(
+        self,
+        site: Site,
+        services: ServiceRows,
+        events: EventLog,
+        lock: asyncio.Lock,
+        clock: Clock,
+        *,
+        every: float,
+        health: Callable[[], tuple[str, str]],
+        look: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._site = site
+        self._services = services
+        self._events = events
+        self._lock = lock
+        self._clock = clock
+        self._every = every
+        self._health = health
+        self._look = look
+        self._restarts = Restarts()
+        self._gave_up = False
+
+    async def run(self) -> None:
+        """Heals until it is cancelled."""
+        while True:
+            await self._clock.sleep(self._every)
+            await self.heal()
+
+    async def heal(self) -> None:
+        """What is to be done now, if anything."""
+        state, detail = self._health()
+        if state != "unhealthy" or self._lock.locked() or await self._is_given_up():
+            return
+        rules = self._site.settings.health
+        due = self._restarts.due(self._clock.monotonic(), rules.restarts, rules.timeout + rules.soak)
+        if due is None:
+            await self._give_up(detail)
+        elif due == 0:
+            async with self._lock:
+                started = await self._start_again(detail)
+            if started:
+                await self._look()
+
+    async def _is_given_up(self) -> bool:
+        """Until a person resumes the service; then the count begins anew."""
+        held = await self._services.hold_of(self._site.name)
+        if held is not None and (self._gave_up or held.reason.startswith(GIVEN_UP)):
+            return True
+        if self._gave_up:
+            self._gave_up, self._restarts = False, Restarts()
+        return False
+
+    async def _give_up(self, detail: str) -> None:
+        count = self._site.settings.health.restarts
+        reason = clean(f"{GIVEN_UP} {count} restart{'' if count == 1 else 's'} within an hour: {detail}", 256)
+        log.error("%s: %s", self._site.name, reason)
+        await self._services.hold(self._site.name, actor=ACTOR, reason=reason)
+        self._gave_up = True
+
+    async def _start_again(self, detail: str) -> bool:
+        """The lock is held. Looks once more first: what the monitor said may be over."""
+        site = self._site
+        live = await self._services.live(site.name)
+        if live is None or await site.runtime.recovers():
+            return False
+        release = Release(name=live.release, service=site.name, revision=live.revision)
+        if (await observe(site.runtime, site.probes_at_rest, site.launch(release), self._clock)).good:
+            return False
+        self._restarts = self._restarts.after(self._clock.monotonic())
+        data = {"detail": detail, "release": release.name, "count": len(self._restarts.at)}
+        log.warning("%s is started again: %s", site.name, detail)
+        await self._events.record("service.restarted", self._clock.now(), service=site.name, data=data)
+        try:
+            await finish(_again(site, release))
+        except StepFailed as failure:
+            log.error("%s cannot be started again: %s", site.name, failure)
+        return True
+
+
+async def _again(site: Site, release: Release) -> None:
+    await site.runtime.stop()
+    await replace(site, release)

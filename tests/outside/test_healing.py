@@ -1,0 +1,35 @@
+"""A service that dies at night: the real agent starts it again."""
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.world import Home, wait_for
+
+pytestmark = pytest.mark.outside
+
+
+def test_a_service_that_is_killed_comes_back_and_one_that_cannot_is_held(
+    make_home: Callable[..., Home],
+) -> None:
+    """F67: nobody is woken for what a restart mends, and nobody is spared what it does not."""
+    home = make_home()
+    home.settings["services"]["app"]["health"] |= {"restarts": 1, "timeout": "1s", "soak": "100ms"}
+    home.settings["monitor"] = {"every": "200ms"}
+    home.save()
+    home.start()
+    assert home.deploy("one")["state"] == "succeeded"
+    first = home.service()
+    assert first is not None
+    os.kill(int(first["pid"]), signal.SIGKILL)
+    again = wait_for("the service", home.service)
+    assert (again["version"], again["pid"] != first["pid"]) == ("one", True)
+    wait_for("a healthy agent", lambda: home.get("/health").document["services"]["app"] == "healthy")
+    names = [event["name"] for event in home.get("/api/v1/events").document["items"]]
+    assert names.count("service.restarted") == 1
+    os.kill(int(again["pid"]), signal.SIGKILL)
+    hold = wait_for("the hold", lambda: home.get("/status").document["services"]["app"]["hold"], 60)
+    assert "still unwell after 1 restart within an hour" in hold["reason"]
+    assert home.get("/health").status == 503
