@@ -27,6 +27,8 @@ from agent.system.units import JOB_MARGIN, UnitError, Units, UnitState, Verb, Wh
 OUTPUT_SHOWN = 8192
 OUTPUT_LINES = 100
 JOURNAL_SECONDS = 10.0
+JOURNAL_LAG = 0.25
+"""Seconds until what a program printed last has come to the journal."""
 _CODES = {
     Why.UNKNOWN: "unit-unknown",
     Why.MASKED: "unit-masked",
@@ -132,6 +134,7 @@ class SystemdRuntime:
         state = await self._look()
         if not state.invocation:
             return ""
+        await asyncio.sleep(JOURNAL_LAG)
         # What it printed carries the invocation as one field, what systemd said about it as another.
         which = [f"_SYSTEMD_INVOCATION_ID={state.invocation}", "+", f"INVOCATION_ID={state.invocation}"]
         command = [*self._journal, "--no-pager", "--output=cat", f"--lines={OUTPUT_LINES}", *which]
