@@ -38,7 +38,8 @@ format: .venv/.ready ## put the code into form
 	$(BIN)/ruff check --fix .
 
 # What the e2e tests need and Debian has: program:package. RUNLEVEL=1: an sshd that is installed is not started.
-NEEDED := sshd:openssh-server git-lfs:git-lfs cc:gcc faketime:faketime
+NEEDED := sshd:openssh-server git-lfs:git-lfs cc:gcc faketime:faketime \
+  dockerd:docker.io debootstrap:debootstrap mkfs.ext4:e2fsprogs
 
 # What `bench` measures beside.
 PEERS := webhook:webhook restic:restic borg:borgbackup zstd:zstd
@@ -49,7 +50,7 @@ packages:
 	if [ -n "$$missing" ]; then echo "installing$$missing"; apt-get -qq update && \
 	  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null; fi
 
-e2e: .venv/.ready packages ## the tests that need root: power cuts and failing disks, real ssh hosts, Git LFS, a day in a minute
+e2e: .venv/.ready packages ## the tests that need root: power cuts, failing disks, a virtual Pi, real ssh hosts, a day in a minute
 	$(BIN)/pytest -m root $(ARGS)
 
 # The seed of what is random there; it is printed, and can be given.
@@ -57,7 +58,7 @@ RANDOM_SEED ?= $(shell date +%s)
 
 e2e-long: .venv/.ready packages ## the same with the long counts; RANDOM_SEED=N repeats a run
 	POINTS_STRIDE=1 $(BIN)/pytest -n 2 tests/services/test_two_in_a_row.py
-	POWER_CUT_STRIDE=1 SOAK_MINUTES=20 RANDOM_CUTS=500 RANDOM_SEED=$(RANDOM_SEED) $(BIN)/pytest -m root -s $(ARGS)
+	POWER_CUT_STRIDE=1 SOAK_MINUTES=20 RANDOM_CUTS=500 PI_CUTS=30 RANDOM_SEED=$(RANDOM_SEED) $(BIN)/pytest -m root -s $(ARGS)
 	FLOOD_SECONDS=60 $(BIN)/pytest -s tests/outside/test_floods.py
 
 fuzz: .venv/.ready ## ten times the cases of the fuzz tests; FUZZ_SEED= for other ones

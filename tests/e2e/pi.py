@@ -1,0 +1,141 @@
+"""A throw-away Raspberry Pi with a real systemd, journal, reboots and power cuts: `virtual-pi.sh` as an object.
+
+Its root disk survives a power cut; /run and /tmp do not. Only a disk of its own (`--disk`) can lose what was not
+synced. The test stands outside: whatever it asks of the Pi is a command in it, run as one of its users.
+"""
+
+import os
+import re
+import secrets
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.e2e.sshd import needed
+
+SCRIPT = Path(__file__).with_name("virtual-pi.sh")
+PYTHON = (3, 11)
+"""The Pi's own Python: Debian 12 has this one."""
+
+_PREFIX = "homeport-pi-"
+_AT_HOME = 'cd "${HOME:-/}" 2>/dev/null || cd /; exec "$@"'  # where a login begins
+
+
+class Pi:
+    """One board. `boots` are the seconds that each boot took, with the shutdown or the cut before it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.boots: list[tuple[str, float]] = []
+
+    # --- its power
+
+    def up(self, *options: str) -> None:
+        """Makes and boots it; `virtual-pi.sh --help` tells the options. The first one on a machine makes the image."""
+        _script("build", timeout=900)
+        self._boot("up", *options)
+
+    def reboot(self) -> None:
+        """An orderly shutdown, then a boot."""
+        self._boot("reboot")
+
+    def power_cut(self, *, lossy: bool = False) -> None:
+        """Everything ends at once, then it boots. `lossy`: its disk has only what had reached it by then."""
+        self._boot("power-cut", *(["--lossy"] if lossy else []))
+
+    def down(self) -> None:
+        """Removes it and its disk."""
+        _script("down", "--name", self.name)
+
+    def _boot(self, command: str, *options: str) -> None:
+        began = time.monotonic()
+        _script(command, "--name", self.name, *options)
+        self.boots.append((command, time.monotonic() - began))
+
+    # --- what happens in it
+
+    def run(
+        self,
+        *command: str,
+        user: str = "root",
+        given: str | bytes = b"",
+        check: bool = True,
+        timeout: float = 60.0,
+    ) -> subprocess.CompletedProcess[str]:
+        """A command in it, as this user in its home directory; `given` is its input. With `check` it must succeed."""
+        # Straight to docker: the script asks first whose Pi it is, which doubles the time of a short command.
+        done = subprocess.run(
+            ["docker", "exec", "-i", "--user", user, self.name, "sh", "-c", _AT_HOME, "sh", *command],
+            input=given.encode() if isinstance(given, str) else given,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+        told = subprocess.CompletedProcess(
+            command,
+            done.returncode,
+            done.stdout.decode("utf-8", "replace"),
+            done.stderr.decode("utf-8", "replace"),
+        )
+        if check and told.returncode:
+            raise AssertionError(
+                f"{user}: {command} ended with {told.returncode}\n{told.stdout}{told.stderr}"
+            )
+        return told
+
+    def put(self, path: str, data: str | bytes, *, owner: str = "root", mode: int = 0o644) -> None:
+        """A file in it, with the directories above it; owner and group have the same name."""
+        place = ("install", "-D", "-m", f"{mode:o}", "-o", owner, "-g", owner, "/dev/stdin", path)
+        self.run(*place, given=data)
+
+    def get(self, path: str) -> str:
+        """What a file in it says."""
+        return self.run("cat", path).stdout
+
+    def send(self, *sources: Path, to: str) -> None:
+        """Copies files and directories into a directory of it; they belong to root."""
+        _script("cp", "--name", self.name, *map(str, sources), f"pi:{to}")
+
+    def journal(self, unit: str = "", *options: str) -> str:
+        """What a unit said, or everybody, over all boots."""
+        which = ["--unit", unit] if unit else []
+        return self.run(
+            "journalctl", "--no-pager", "--output=short-iso", *which, *options, check=False
+        ).stdout
+
+
+@contextmanager
+def a_pi(*options: str) -> Iterator[Pi]:
+    """A booted Pi, taken down at the end whatever happened."""
+    needed("docker", "dockerd", "debootstrap", "mkfs.ext4")
+    _remove_orphans()
+    pi = Pi(f"{_PREFIX}{os.getpid()}-{secrets.token_hex(3)}")
+    try:
+        pi.up(*options)
+        yield pi
+    finally:
+        pi.down()
+
+
+def _remove_orphans() -> None:
+    """Those of runs that were killed: their names tell whose they were."""
+    for line in _script("ls").splitlines():
+        owner = re.match(rf"({_PREFIX}([0-9]+)-\w+)\s", line)
+        if owner and not Path("/proc", owner[2]).exists():
+            _script("down", "--name", owner[1])
+
+
+def _script(*arguments: str, timeout: float = 120) -> str:
+    done = subprocess.run(
+        [SCRIPT, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        raise AssertionError(f"virtual-pi.sh {' '.join(arguments)}: {done.stderr[-3000:]}")
+    return done.stdout
