@@ -10,7 +10,7 @@ from agent.store.database import Database
 from tests.fakes import FakeClock
 from tests.meta.requirements import summary
 
-pytest.register_assert_rewrite("tests.world", "tests.crash.sweep")
+pytest.register_assert_rewrite("tests.world", "tests.crash.sweep", "tests.e2e.installed")
 
 # Nothing fails by the clock of a busy machine; pytest-timeout ends what hangs.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -87,6 +87,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def push_body(revision: str, repository: str) -> bytes:
+    """What GitHub says of a push."""
+    document = {
+        "ref": "refs/heads/main", "before": "0" * 40, "after": revision, "created": False, "deleted": False,
+        "forced": False, "repository": {"id": 1, "full_name": repository, "default_branch": "main"},
+        "pusher": {"name": "me"}, "sender": {"login": "me", "id": 1}, "commits": [],
+        "head_commit": {"id": revision, "message": "a message"},
+    }  # fmt: skip
+    return json.dumps(document).encode()
+
+
+def signed(body: bytes, event: str = "push") -> dict[str, str]:
+    """The headers with which GitHub sends a body, in a delivery of its own."""
+    return {
+        "X-GitHub-Event": event, "X-GitHub-Delivery": secrets.token_hex(16), "User-Agent": "GitHub-Hookshot/1",
+        "X-Hub-Signature-256": "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest(),
+    }  # fmt: skip
+
+
 @dataclass
 class Answer:
     """What came back over HTTP."""
@@ -315,22 +334,12 @@ class Home:
     ) -> Answer:
         """A signed push delivery, as GitHub sends it."""
         body = self.push_body(revision, name) if body is None else body
-        signed = {
-            "X-GitHub-Event": event, "X-GitHub-Delivery": secrets.token_hex(16), "User-Agent": "GitHub-Hookshot/1",
-            "X-Hub-Signature-256": "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest(),
-        }  # fmt: skip
-        sent = signed | {key.replace("_", "-"): value for key, value in headers.items()}
+        sent = signed(body, event) | {key.replace("_", "-"): value for key, value in headers.items()}
         return self.ask("POST", "/webhook", body, sent)
 
     def push_body(self, revision: str, name: str = "app") -> bytes:
         """What GitHub says of a push."""
-        document = {
-            "ref": "refs/heads/main", "before": "0" * 40, "after": revision, "created": False, "deleted": False,
-            "forced": False, "repository": {"id": 1, "full_name": f"me/{name}", "default_branch": "main"},
-            "pusher": {"name": "me"}, "sender": {"login": "me", "id": 1}, "commits": [],
-            "head_commit": {"id": revision, "message": "a message"},
-        }  # fmt: skip
-        return json.dumps(document).encode()
+        return push_body(revision, f"me/{name}")
 
     def push(self, version: str, mode: str = "good", *, name: str = "app", **files: str) -> str:
         """Commits, pushes and delivers; returns the deployment's id."""
