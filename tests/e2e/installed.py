@@ -5,8 +5,10 @@ installation is done by hand, step by step; units are the tests' own matter (`en
 """
 
 import json
+import secrets
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +27,21 @@ REPOSITORY = "/var/lib/git/app.git"
 PORT = 9100
 """Where the service `app` answers."""
 
-_USERS = f"""
-useradd --create-home --shell /bin/bash {OWNER}
-useradd --system --user-group --home-dir {STATE} --shell /usr/sbin/nologin homeport
-mkdir -p {STATE} /srv/app
-chown homeport:homeport {STATE} /srv/app
-chmod 750 {STATE}
-# git reads a repository on this machine only for whoever owns it, and that is the agent's user; others push by group
-groupadd --users {OWNER},homeport git
-install -d -o homeport -g git -m 2775 {REPOSITORY}
-"""
-_INSTALL = """
+_COMMAND = """
 python3 -m venv /opt/homeport
 /opt/homeport/bin/pip install --quiet --no-index --find-links "$1" homeport
 /opt/homeport/bin/pip check
 ln -s /opt/homeport/bin/homeport /usr/local/bin/homeport
+"""
+_PLACES = f"""
+useradd --system --user-group --home-dir {STATE} --shell /usr/sbin/nologin homeport
+install -d -o homeport -g homeport -m 750 {STATE}
+install -d -o homeport -g homeport /srv/app
+"""
+# git reads a repository on this machine only for whoever owns it, and that is the agent's user; others push by group
+_GROUP = f"""
+groupadd --users {OWNER},homeport git
+install -d -o homeport -g git -m 2775 {REPOSITORY}
 """
 _REPOSITORY = f"""
 git config --global user.name me
@@ -63,6 +65,20 @@ import sqlite3
 with sqlite3.connect("/srv/app/shared/data/app.db") as data:
     print(*(row[0] for row in data.execute("SELECT version FROM starts")))
 """
+_WATCH = f"""
+import http.client, time
+while True:
+    asked = time.monotonic()
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", {PORT}, timeout=2)
+        connection.request("GET", "/health")
+        said = connection.getresponse().status
+        connection.close()
+    except OSError as error:
+        said = error
+    print(said, flush=True)
+    time.sleep(max(0, asked + 0.05 - time.monotonic()))
+"""
 
 
 class Installed:
@@ -77,13 +93,27 @@ class Installed:
         }
 
     def install(self, wheelhouse: Path) -> None:
-        """Users, directories, the command for everybody, a repository, and the configuration."""
-        self.pi.send(wheelhouse, to="/tmp")
-        self.pi.run("sh", "-ec", _USERS)
-        self.pi.run("sh", "-ec", _INSTALL, "sh", f"/tmp/{wheelhouse.name}", timeout=120)
-        self.pi.run("sh", "-ec", _REPOSITORY, user=OWNER, given=SERVE)
-        self.pi.put("/etc/homeport/webhook-secret", SECRET, owner="homeport", mode=0o600)
+        """All that stands below, by hand, and the configuration."""
+        self.install_command(wheelhouse)
+        self.make_places()
+        self.make_repository()
         self.save()
+
+    def install_command(self, wheelhouse: Path) -> None:
+        """The command alone, for everybody; and an ordinary user."""
+        self.pi.run("useradd", "--create-home", "--shell", "/bin/bash", OWNER)
+        self.pi.send(wheelhouse, to="/tmp")
+        self.pi.run("sh", "-ec", _COMMAND, "sh", f"/tmp/{wheelhouse.name}", timeout=120)
+
+    def make_places(self) -> None:
+        """The agent's user, its directories and the webhook's secret."""
+        self.pi.run("sh", "-ec", _PLACES)
+        self.pi.put("/etc/homeport/webhook-secret", SECRET, owner="homeport", mode=0o600)
+
+    def make_repository(self) -> None:
+        """What the ordinary user pushes to; the agent's user must be there."""
+        self.pi.run("sh", "-ec", _GROUP)
+        self.pi.run("sh", "-ec", _REPOSITORY, user=OWNER, given=SERVE)
 
     def save(self) -> None:
         """Writes the configuration."""
@@ -164,6 +194,26 @@ class Installed:
                 document: dict[str, Any] = answer.document
                 return document
         return None
+
+    @contextmanager
+    def watched(self) -> Iterator[list[str]]:
+        """Asks the service 20 times a second meanwhile; afterwards the list has what it answered."""
+        seen: list[str] = []
+        output = f"/run/watch-{secrets.token_hex(4)}"
+        unit = Path(output).name
+        self.pi.run(
+            "systemd-run",
+            f"--unit={unit}",
+            f"--property=StandardOutput=file:{output}",
+            "python3",
+            "-c",
+            _WATCH,
+        )
+        try:
+            yield seen
+        finally:
+            self.pi.run("systemctl", "stop", unit)
+        seen += self.pi.get(output).splitlines()
 
     def starts(self) -> list[str]:
         """Which versions wrote into the shared database, in order."""
