@@ -3,6 +3,7 @@
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
@@ -11,6 +12,20 @@ from pathlib import Path
 import pytest
 
 MEGABYTES = 256
+
+
+def mount_image(image: Path, place: Path) -> None:
+    """An ext4 in a file, on a loop device; commit=300: nothing is written by the clock.
+
+    Two processes that look for a free loop device at the same time find the same one: whoever comes second tries again.
+    """
+    command = ["mount", "-o", "loop,commit=300", str(image), str(place)]
+    for _ in range(50):
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if "failed to setup loop device" not in done.stderr:
+            break
+        time.sleep(0.1)
+    assert done.returncode == 0, done.stderr
 
 
 class Disk:
@@ -28,9 +43,7 @@ class Disk:
 
     def mount(self) -> None:
         """Plugs it in; the journal of the file system is replayed. commit=300: nothing is written by the clock."""
-        subprocess.run(
-            ["mount", "-o", "loop,commit=300", str(self._image), str(self.mount_point)], check=True
-        )
+        mount_image(self._image, self.mount_point)
 
     def fill(self, leave: int = 0) -> Path:
         """Takes all space but `leave` bytes, with one file; whoever removes it gives the space back."""

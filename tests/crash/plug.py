@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.cut import pull
+from tests.disk import mount_image
 from tests.world import wait_for
 
 MEGABYTES = 160
@@ -36,13 +37,13 @@ class Plug:
         with self._outer.open("wb") as image:
             image.truncate(DEVICE_MEGABYTES << 20)
         _run("mkfs.ext4", "-q", "-F", "-m", "0", str(self._outer))
-        self._mount(self._outer, self._device)
+        mount_image(self._outer, self._device)
         with self._inner.open("wb") as image:  # really written: a device has no holes
             for _ in range(MEGABYTES):
                 image.write(bytes(1 << 20))
         _run("mkfs.ext4", "-q", "-F", "-m", "0", str(self._inner))
         os.sync()
-        self._mount(self._inner, self.mount_point)
+        mount_image(self._inner, self.mount_point)
 
     @property
     def mounts(self) -> str:
@@ -56,17 +57,13 @@ class Plug:
     def plug_in(self) -> None:
         """After a cut, when nobody uses it any more: both journals are replayed."""
         self.unmount()
-        self._mount(self._outer, self._device)
-        self._mount(self._inner, self.mount_point)
+        mount_image(self._outer, self._device)
+        mount_image(self._inner, self.mount_point)
 
     def unmount(self) -> None:
         """Takes it out."""
         for place in (self.mount_point, self._device):
             wait_for(f"{place} to be free", partial(_unmounted, place), 60)
-
-    def _mount(self, image: Path, place: Path) -> None:
-        """commit=300: nothing is written by the clock."""
-        _run("mount", "-o", "loop,commit=300", str(image), str(place))
 
 
 def _unmounted(place: Path) -> bool:

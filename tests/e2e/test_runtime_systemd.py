@@ -4,6 +4,7 @@ The runtime runs here and asks over the Pi's own bus; the unit runs in the Pi. A
 """
 
 import asyncio
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
@@ -41,7 +42,7 @@ from tests.system.services import a_launch
 
 pytestmark = pytest.mark.root
 
-SHARED = Path("/srv/homeport-runtime-test")
+SHARED = Path(f"/srv/homeport-runtime-{os.getpid()}")
 PI = ("--docker-arg", "-v", "--docker-arg", f"{SHARED}:{SHARED}")
 UNIT = "tried.service"
 PLAIN = "[Service]\nExecStart=/bin/sleep 600\n"

@@ -219,7 +219,13 @@ disk_mount() {
     [ -f "$d/disk.img" ] || return 0
     mountpoint -q "$d/mnt" && return 0
     # Mounting replays the ext4 journal, as the kernel does after a power cut.
-    mount -o loop "$d/disk.img" "$d/mnt"
+    # Another process may take the same free loop device at this moment: try again.
+    for _ in $(seq 50); do
+        mount -o loop "$d/disk.img" "$d/mnt" 2>"$d/mount.log" && return 0
+        grep -q "loop device" "$d/mount.log" || break
+        sleep 0.1
+    done
+    die "could not mount $d/disk.img: $(cat "$d/mount.log")"
 }
 
 disk_umount() {
