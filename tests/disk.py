@@ -3,13 +3,14 @@
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 import pytest
+
+from tests.world import wait_for
 
 MEGABYTES = 256
 
@@ -20,12 +21,13 @@ def mount_image(image: Path, place: Path) -> None:
     Two processes that look for a free loop device at the same time find the same one: whoever comes second tries again.
     """
     command = ["mount", "-o", "loop,commit=300", str(image), str(place)]
-    for _ in range(50):
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        if "failed to setup loop device" not in done.stderr:
-            break
-        time.sleep(0.1)
-    assert done.returncode == 0, done.stderr
+    wait_for("a loop device", lambda: _mounted(command), 10)
+
+
+def _mounted(command: list[str]) -> bool:
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0 or "failed to setup loop device" in done.stderr, done.stderr
+    return done.returncode == 0
 
 
 class Disk:
