@@ -184,13 +184,13 @@ async def test_a_service_whose_secret_was_rotated_behind_its_name_gets_it(house:
 async def test_every_loop_promises_to_come_by_again(house: House) -> None:
     """R-SD-6: but for those that wait to be asked; at the end nobody owes anything."""
     async with house.open() as agent:
-        loops = {"monitor", "lane app", "lane other", "poller app", "poller other"}
+        each = {f"{kind} {name}" for kind in ("lane", "poller", "healer") for name in ("app", "other")}
         async with asyncio.timeout(30):
-            while set(agent.heartbeat._pulse._open) != loops:  # noqa: ASYNC110 - no event tells
+            while set(agent.heartbeat._pulse._open) != each | {"monitor"}:  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0.01)
         house.write(app={})
         await agent.reloading.reload("me")
         async with asyncio.timeout(30):
-            while set(agent.heartbeat._pulse._open) != {"monitor", "lane app", "poller app"}:  # noqa: ASYNC110
+            while set(agent.heartbeat._pulse._open) != {"monitor", "lane app", "poller app", "healer app"}:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     assert agent.heartbeat._pulse._open == {}

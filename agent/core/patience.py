@@ -5,7 +5,7 @@ So they are generous; where nothing bounds the work but the amount of data, they
 """
 
 from agent.core import backoff
-from agent.core.settings import DAY, HOUR, MINUTE, Deploy, Health, ProcessRuntime, Source
+from agent.core.settings import DAY, HOUR, MINUTE, Deploy, Health, ProcessRuntime, Source, SystemdRuntime
 
 MARGIN = 2.0 * MINUTE
 """What a busy machine and a slow disk may add to everything."""
@@ -21,6 +21,9 @@ _GIT_CALLS = 8
 _STARTING = 5.0 * MINUTE
 """Until a process that was killed is gone, the link is on the disk and the next one has been started; beside
 `stop_timeout`."""
+_UNIT = 4.0 * HOUR
+"""A unit's own TimeoutStopSec= and TimeoutStartSec= bound its stop and start, and are not known here; none counts as an
+hour of both (`system.units`), each time."""
 
 
 def fetching() -> float:
@@ -43,9 +46,10 @@ def commands(deploy: Deploy) -> float:
     return deploy.build.timeout + FILES
 
 
-def switching(runtime: ProcessRuntime) -> float:
+def switching(runtime: ProcessRuntime | SystemdRuntime) -> float:
     """The old version ends, the new one starts."""
-    return runtime.stop_timeout + _STARTING + MARGIN
+    stopping = runtime.stop_timeout if isinstance(runtime, ProcessRuntime) else _UNIT
+    return stopping + _STARTING + MARGIN
 
 
 def asking(health: Health) -> float:

@@ -42,4 +42,4 @@ class Pulse:
 def told(services: int, doing: dict[str, str]) -> str:
     """One line for `systemctl status`: `2 services; scraper: building`."""
     count = "1 service" if services == 1 else f"{services} services"
-    return "; ".join([count, *(f"{who.removeprefix('lane ')}: {what}" for who, what in doing.items())])
+    return "; ".join([count, *(f"{who.rpartition(' ')[2]}: {what}" for who, what in doing.items())])

@@ -4,7 +4,8 @@ import pytest
 
 from agent.core import patience
 from agent.core.pulse import Pulse, told
-from agent.core.settings import HttpProbe, ProcessRuntime, Seconds, Source
+from agent.core.settings import HttpProbe, ProcessRuntime, Seconds, Source, SystemdRuntime
+from agent.system.units import JOB_MARGIN, NO_LIMIT
 from tests.build import a_service
 
 
@@ -84,6 +85,7 @@ def test_what_the_configuration_bounds_may_take_so_long_and_more() -> None:
     assert isinstance(service.runtime, ProcessRuntime)
     assert patience.switching(service.runtime) > 3600
     assert patience.asking(service.health) > 240
+    assert patience.switching(SystemdRuntime(unit="app.service")) > 2 * (2 * NO_LIMIT + JOB_MARGIN)
 
 
 def test_the_slowest_probe_counts() -> None:
