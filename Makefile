@@ -39,7 +39,7 @@ format: .venv/.ready ## put the code into form
 
 # What the e2e tests need and Debian has: program:package. RUNLEVEL=1: an sshd that is installed is not started.
 NEEDED := sshd:openssh-server git-lfs:git-lfs cc:gcc faketime:faketime \
-  dockerd:docker.io debootstrap:debootstrap mkfs.ext4:e2fsprogs
+  dockerd:docker.io debootstrap:debootstrap mkfs.ext4:e2fsprogs systemd-analyze:systemd
 
 # What `bench` measures beside.
 PEERS := webhook:webhook restic:restic borg:borgbackup zstd:zstd

@@ -27,7 +27,8 @@ commit; *release* a built revision on the disk; *service* what we run; *runtime*
 for a service; *quarantine* a revision that failed through its own fault; *probe* and *verdict*; *backup* and
 *restore*; *journal* deployments in the store; *lane* the queue of one service; *gate* what decides which of a queue
 runs; *poll* a look at the branch's tip without a delivery; *crew* one service's work under one configuration;
-*reload* a changed file is taken up; *event* a line of the log.
+*reload* a changed file is taken up; *promise* by when a loop comes by again, which the *watchdog* looks at; *event* a
+line of the log.
 """
 
 __version__ = "0.1.0"

@@ -31,6 +31,7 @@ from agent.services.backup import Backups, Readers
 from agent.services.deployer import Deployer
 from agent.services.drill import Drills
 from agent.services.healing import Healer
+from agent.services.heartbeat import Heartbeat
 from agent.services.lanes import Lane
 from agent.services.monitor import Monitor
 from agent.services.poller import Poller
@@ -42,6 +43,7 @@ from agent.services.room import Room
 from agent.services.roster import Crew, Derived, Roster
 from agent.services.site import Site
 from agent.services.supervise import supervise
+from agent.services.watchdog import Watchdog
 from agent.store.backups import BackupRows
 from agent.store.database import Database
 from agent.store.events import EventLog
@@ -51,7 +53,7 @@ from agent.store.polls import Polls
 from agent.store.restores import RestoreRows
 from agent.store.rollbacks import Rollbacks
 from agent.store.services import ServiceRows
-from agent.system import files, memory
+from agent.system import files, memory, notify
 from agent.system.ballast import Ballast
 from agent.system.clock import SystemClock
 from agent.system.host import Host
@@ -83,7 +85,8 @@ class Agent:
         self.services = ServiceRows(self.database, self.clock)
         self.rollbacks = Rollbacks(self.database, self.clock)
         self.events = EventLog(self.database)
-        self.roster = Roster(self.clock)
+        self.heartbeat = Heartbeat(self.clock)
+        self.roster = Roster(self.clock, self.heartbeat)
         self.sites, self.locks = self.roster.sites, self.roster.locks
         self.progress = Progress()
         self.pollers: dict[str, Poller] = {}
@@ -103,6 +106,10 @@ class Agent:
         self.reloading = self._make_reloading(load, file)
         self._started_under = {name: service.runtime for name, service in settings.services.items()}
         self.server = Server(self._make_context(state_dir, secrets))
+        self.watchdog = Watchdog(
+            self.heartbeat, self.clock, every=notify.watchdog_seconds(), feed=notify.alive,
+            tell=notify.status, services=lambda: len(self._settings.services),
+        )  # fmt: skip
 
     def _make_data(self, state_dir: Path) -> None:
         """What keeps the services' data: backups, their rules, restores, drills."""
@@ -222,6 +229,7 @@ class Agent:
 
     async def run(self, ready: Callable[[], None], stop: asyncio.Event) -> None:
         """Works until `stop` is set. Raises Unavailable before `ready` if it cannot begin."""
+        watched: asyncio.Task[None] | None = None
         await in_thread(self.ballast.restore)
         await self.database.open()
         try:
@@ -229,11 +237,14 @@ class Agent:
             await self.monitor.prime()
             await self.server.start()
             ready()
+            watched = asyncio.create_task(supervise("watchdog", self.watchdog.run, self.clock))
             await self._work(stop)
         finally:
             await self.server.stop()
             await self.units.close()
             await self.database.close()
+            if watched is not None:
+                watched.cancel()
 
     async def _work(self, stop: asyncio.Event) -> None:
         """The long-running services; told to stop, each is cancelled at its next await, the switch excepted."""
@@ -243,8 +254,10 @@ class Agent:
                 "monitor": self.monitor.run, "backups": self.backups.settle, "reloading": self.reloading.run,
             }  # fmt: skip
             for name, run in loops.items():
-                tasks.append(group.create_task(supervise(name, run, self.clock)))
+                beat = self.heartbeat.of(name)
+                tasks.append(group.create_task(supervise(name, run, self.clock, beat)))
             await stop.wait()
+            self.heartbeat.end()  # how long a stop may take says the unit
             for task in tasks:  # at once: no switch is begun while requests are let finish
                 task.cancel()
             await self.server.stop()
@@ -308,6 +321,7 @@ class Agent:
             self.pollers.pop(name, None)
             self.roster.dismiss(name)
         self.monitor.watch(tuple(settings.services), settings.monitor.every)
+        self.watchdog.report()
 
     def _rotated(self, settings: Settings, secrets: Secrets) -> set[str]:
         """The services that name a secret which is another one now, though its reference is the same."""

@@ -1,9 +1,11 @@
 """The agent as a process: one for each state directory, with its signals and systemd around it.
 
-SIGTERM and SIGINT end it in order; SIGHUP reloads the configuration file.
+SIGTERM and SIGINT end it in order; SIGHUP reloads the configuration file. SIGABRT is how systemd ends an agent that is
+stuck: where each thread was is then written to the log (file and line, never a value).
 """
 
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
@@ -13,6 +15,7 @@ from pathlib import Path
 
 from agent import __version__
 from agent.app import Agent, Load
+from agent.core.pulse import told
 from agent.core.settings import Settings
 from agent.system import files, memory, notify
 from agent.system.lock import StateLock
@@ -27,6 +30,7 @@ def serve(settings: Settings, secrets: Secrets, load: Load, file: Path) -> int:
     Raises Unavailable or StepFailed if it cannot begin.
     """
     os.umask(0o027)
+    faulthandler.enable()
     memory.return_large_blocks()
     memory.share_one_heap()
     state_dir = Path(settings.state_dir)
@@ -47,7 +51,7 @@ async def _serve(agent: Agent) -> None:
     def ready() -> None:
         where = ", ".join(f"{name} {value}" for name, value in agent.server.context.listening.items())
         log.info("homeport %s is ready: %s", __version__, where)
-        notify.ready(f"{len(agent.roster.sites)} services")
+        notify.ready(told(len(agent.roster.sites), {}))
 
     with _signals(stop, agent.reloading.ask):
         await agent.run(ready, stop)

@@ -179,3 +179,18 @@ async def test_a_service_whose_secret_was_rotated_behind_its_name_gets_it(house:
         assert crew.site.probes[0]._bearer == "the-second-bearer-of-a-probe"
         assert agent._secrets.redact("the-first-bearer-of-a-probe the-second-bearer-of-a-probe") == "*** ***"
         assert (await agent.reloading.reload("me")).changed == ()
+
+
+async def test_every_loop_promises_to_come_by_again(house: House) -> None:
+    """R-SD-6: but for those that wait to be asked; at the end nobody owes anything."""
+    async with house.open() as agent:
+        each = {f"{kind} {name}" for kind in ("lane", "poller", "healer") for name in ("app", "other")}
+        async with asyncio.timeout(30):
+            while set(agent.heartbeat._pulse._open) != each | {"monitor"}:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.01)
+        house.write(app={})
+        await agent.reloading.reload("me")
+        async with asyncio.timeout(30):
+            while set(agent.heartbeat._pulse._open) != {"monitor", "lane app", "poller app", "healer app"}:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    assert agent.heartbeat._pulse._open == {}

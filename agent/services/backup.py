@@ -20,9 +20,11 @@ from datetime import datetime
 
 import msgspec
 
+from agent.core import patience
 from agent.core.errors import StepFailed, Unavailable
 from agent.core.model import Backup
 from agent.core.ports import BackupSource, BackupStore, Clock
+from agent.services.heartbeat import at_rest, within
 from agent.store.backups import BackupRows
 
 log = logging.getLogger(__name__)
@@ -187,8 +189,10 @@ class Backups:
         """Soon after the start: reads back what `adopt` has taken in, one after the other, and ends."""
         for backup in await self._rows.rows():
             if backup.state == "unverified":
+                within(patience.DATA)
                 async with self._verifications:
                     await self._settle(backup)
+        at_rest()
 
     async def _settle(self, backup: Backup) -> None:
         try:

@@ -6,10 +6,12 @@ link is made: pruning then keeps that one. That the data is being migrated is wr
 
 from msgspec.structs import replace
 
+from agent.core import patience
 from agent.core.model import Deployment, Release
 from agent.core.ports import Heard
 from agent.core.reuse import builders, recipe
 from agent.core.settings import Reuse
+from agent.services.heartbeat import within
 from agent.services.site import Site
 from agent.store.journal import Journal
 from agent.store.transitions import Change
@@ -19,13 +21,16 @@ async def construct(site: Site, journal: Journal, release: Release, heard: Heard
     """Makes a release of its revision: laid out, built or linked, sealed. One that is complete is left as it is. Raises
     StepFailed."""
     releases = site.releases
+    within(patience.laying_out(site.settings.source), "building")
     if not await releases.begin(release.name):
         return Change(detail=f"{release.name} was complete")
     await site.source.lay_out(release.revision, releases.path(release.name))
     await releases.snapshot(release.name)
     await releases.share(release.name)
     release = await _take_over(site, journal, release)
+    within(patience.commands(site.settings.deploy), "building")
     output = await site.builder.build(site.launch(release), heard, reused=bool(release.built_by))
+    within(patience.FILES, "building")
     await releases.seal(release)
     return Change(detail=await _told(site, release), output=output)
 
@@ -37,6 +42,7 @@ async def migrate(
     if not site.settings.deploy.migrate or await site.releases.current() == release.name:
         return ""
     await journal.migrating(deployment)
+    within(patience.commands(site.settings.deploy), "migrating")
     return await site.builder.migrate(site.launch(release), heard)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 
+from agent.core import patience
 from agent.core.errors import StepFailed
 from agent.core.model import Deployment, Fault, Launch, Release, State
 from agent.core.pipeline import BEFORE_SWITCH, ENDS, Outcome, advance, recover
@@ -18,6 +19,7 @@ from agent.core.ports import Clock
 from agent.services.building import construct, migrate
 from agent.services.gate import Gate
 from agent.services.health import watch
+from agent.services.heartbeat import within
 from agent.services.persistence import Step, persistent
 from agent.services.progress import Progress
 from agent.services.replace import replace
@@ -86,6 +88,7 @@ class Deployer:
 
     async def _work(self, deployment: Deployment) -> Ended:
         log.info("%s %s: %s", deployment.service, deployment.id, deployment.state)
+        within(patience.FILES, str(deployment.state))
         try:
             return await self._steps[deployment.state](deployment)
         except StepFailed as failure:
@@ -114,6 +117,7 @@ class Deployer:
     # --- the steps, in the order of the pipeline
 
     async def _fetch(self, deployment: Deployment) -> Ended:
+        within(patience.fetching(), State.FETCHING)
         await self._site.releases.ready()
         outcome, change = await self._gate.ask(deployment)
         return Ended(outcome, change)
@@ -128,10 +132,12 @@ class Deployer:
         change = Change(detail="off")
         if site.settings.backup.before_deploy == "required":
             live = await self._services.live(site.name)
+            within(patience.DATA, State.BACKING_UP)
             backup = await self._backups.create_locked(
                 site.name, deployment=deployment.id, revision=live.revision if live else None
             )
             change = Change(backup=backup.id, detail=f"{backup.id}, {backup.bytes} bytes, read back")
+        within(patience.FILES, State.BACKING_UP)
         await site.releases.verify(release.name)
         await site.runtime.check(site.launch(release))
         return Ended(Outcome.OK, change)

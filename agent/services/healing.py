@@ -9,12 +9,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from agent.core import patience
 from agent.core.errors import StepFailed
 from agent.core.healing import GIVEN_UP, Restarts
 from agent.core.model import Release
 from agent.core.ports import Clock
 from agent.core.text import clean
 from agent.services.health import observe
+from agent.services.heartbeat import within
 from agent.services.replace import finish, replace
 from agent.services.site import Site
 from agent.store.events import EventLog
@@ -54,7 +56,9 @@ class Healer:
     async def run(self) -> None:
         """Heals until it is cancelled."""
         while True:
+            within(self._every + patience.MARGIN)
             await self._clock.sleep(self._every)
+            within(patience.asking(self._site.settings.health))
             await self.heal()
 
     async def heal(self) -> None:
@@ -70,6 +74,7 @@ class Healer:
             async with self._lock:
                 started = await self._start_again(detail)
             if started:
+                within(patience.asking(rules))
                 await self._look()
 
     async def _is_given_up(self) -> bool:
@@ -109,5 +114,6 @@ class Healer:
 
 
 async def _again(site: Site, release: Release) -> None:
+    within(patience.switching(site.settings.runtime), "restarting")
     await site.runtime.stop()
     await replace(site, release)

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 
+from agent.core import patience
 from agent.core.errors import StepFailed
 from agent.core.health import Observation, Phase, begin, confirm
 from agent.core.model import Launch, Probed, Running
 from agent.core.ports import Clock, Probe, Runtime
 from agent.core.settings import Health
+from agent.services.heartbeat import within
 
 
 async def observe(runtime: Runtime, probes: Sequence[Probe], launch: Launch, clock: Clock) -> Observation:
@@ -29,6 +31,7 @@ async def watch(
 
     Raises StepFailed (process-died, health-timeout, soak-failed) with the service's own last output.
     """
+    within(patience.proving(rules), "verifying")
     began = clock.monotonic()
     running = await runtime.look()
     if running is None or running.release != launch.release:

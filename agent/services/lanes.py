@@ -9,12 +9,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
+from agent.core import patience
 from agent.core.errors import StepFailed, Unavailable
 from agent.core.model import Deployment, Release, State
 from agent.core.pipeline import ENDS, untouched
 from agent.core.ports import Clock
 from agent.core.retention import removable
 from agent.services.deployer import Deployer
+from agent.services.heartbeat import within
 from agent.services.replace import replace
 from agent.services.site import Site
 from agent.store.journal import Journal
@@ -82,6 +84,7 @@ class Lane:
 
     async def run(self) -> None:
         """Recovers, sees to it that what is live runs, and then works until it is retired or cancelled."""
+        within(patience.DATA)  # for the lock: somebody may be at a backup
         async with self._lock:
             await self._begin()
         while not self._retired:
@@ -91,7 +94,9 @@ class Lane:
     async def _begin(self) -> None:
         """What is live does not wait for git and builds: after a reboot it runs first. From the switch on, it is the
         deployment that was cut off which says what is to run. Before all of it the data must be whole."""
+        within(patience.DATA, "recovering")
         await self._settle()
+        within(patience.FILES, "recovering")
         await self._notice_a_loss()
         open_ones = [item for item in await self._journal.unfinished() if item.service == self._site.name]
         touched = [item for item in open_ones if not await self._is_untouched(item)]
@@ -130,7 +135,9 @@ class Lane:
 
     async def _drain(self) -> None:
         while True:
+            within(patience.DATA)  # for the lock
             async with self._lock:
+                within(patience.FILES)
                 if self._retired:
                     return
                 frozen = self._frozen_until() is not None
@@ -140,14 +147,14 @@ class Lane:
                 if deployment is None:
                     return
                 await self._carry(deployment, self._deployer.carry)
-                await self._prune()
-                await self._tidy()
+                await self._clean_up()
 
     async def _sleep(self) -> None:
         """Until it is woken, or a freeze ends. The wall clock may jump, so that it is looked at again and again."""
         seconds, end = LOOK_SECONDS, self._frozen_until()
         if end is not None:
             seconds = min(seconds, (end - self._clock.now()).total_seconds())
+        within(seconds + patience.MARGIN)
         try:
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
@@ -163,8 +170,7 @@ class Lane:
         deployment = await self._journal.interrupted(deployment)
         log.warning("%s %s was cut off while %s", deployment.service, deployment.id, deployment.state)
         await self._carry(deployment, self._deployer.resume)
-        await self._prune()
-        await self._tidy()
+        await self._clean_up()
 
     async def _carry(
         self, deployment: Deployment, carry: Callable[[Deployment], Awaitable[Deployment]]
@@ -193,6 +199,7 @@ class Lane:
     async def _read_again(self, deployment: Deployment) -> Deployment:
         """After a pause, what the journal says of it: an attempt that seemed to fail may have been written."""
         while True:
+            within(JOURNAL_PAUSE + patience.MARGIN, "waiting for the journal")
             await self._clock.sleep(JOURNAL_PAUSE)
             try:
                 return await self._journal.deployment(deployment.id) or deployment
@@ -212,6 +219,11 @@ class Lane:
             log.error("%s: %s cannot be started: %s", self._site.name, live.release, failure)
         else:
             log.info("%s: %s runs (pid %s)", self._site.name, running.release, running.pid)
+
+    async def _clean_up(self) -> None:
+        within(patience.DATA, "tidying up")
+        await self._prune()
+        await self._tidy()
 
     async def _prune(self) -> None:
         """Removes releases that nobody will miss. Whatever goes wrong here costs space, not the deployment."""

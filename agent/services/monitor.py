@@ -10,11 +10,13 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from agent.core import patience
 from agent.core.errors import StepFailed, Unavailable
 from agent.core.health import AtRest
 from agent.core.model import Deployment, Live, Release, State
 from agent.core.ports import Clock
 from agent.services.health import observe
+from agent.services.heartbeat import within
 from agent.services.site import Site
 from agent.store.events import EventLog
 from agent.store.services import ServiceRows
@@ -95,8 +97,10 @@ class Monitor:
     async def run(self) -> None:
         """Looks until it is cancelled."""
         while True:
+            within(patience.FILES)
             await self._beside()
             for name in self._names:
+                within(patience.asking(self._sites[name].settings.health))
                 try:
                     await self.look(name)
                 except (StepFailed, Unavailable) as problem:  # of this service only: the others are looked at
@@ -109,6 +113,7 @@ class Monitor:
 
     async def _sleep(self) -> None:
         """Until the next look is due, or a deployment ends."""
+        within(self._every + patience.MARGIN)
         due = asyncio.ensure_future(self._clock.sleep(self._every))
         woken = asyncio.ensure_future(self._woken.wait())
         try:

@@ -8,11 +8,13 @@ GitHub never sends a delivery again by itself: what came while the Pi was off is
 import logging
 from collections.abc import Callable
 
+from agent.core import patience
 from agent.core.errors import StepFailed, Unavailable
 from agent.core.model import Polled
 from agent.core.polling import pause
 from agent.core.ports import Clock, Wake
 from agent.core.text import clean
+from agent.services.heartbeat import within
 from agent.services.site import Site
 from agent.store.polls import Polls
 
@@ -44,9 +46,12 @@ class Poller:
     async def run(self) -> None:
         """Polls until it is cancelled."""
         while True:
+            within(patience.polling())
             await self.poll()
             interval = self._site.settings.source.poll
-            await self._clock.sleep(pause(interval, self._failures, self._chance(), self._wanted))
+            seconds = pause(interval, self._failures, self._chance(), self._wanted)
+            within(seconds + patience.MARGIN)
+            await self._clock.sleep(seconds)
 
     async def poll(self) -> None:
         """One poll. What fails is told when it begins to fail and when it works again, not each time."""

@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Generic, TypeVar
 
+from agent.core import patience
 from agent.core.errors import ConfigError, HomeportError, Problem, Unavailable
 from agent.core.ports import Clock
 from agent.core.reload import ConfigStatus, Reloaded
+from agent.services.heartbeat import at_rest, within
 from agent.store.events import EventLog
 
 log = logging.getLogger(__name__)
@@ -61,8 +63,10 @@ class Reloading(Generic[T]):
     async def run(self) -> None:
         """Does what `ask` asked for, until it is cancelled."""
         while True:
+            at_rest()
             await self._asked.wait()
             self._asked.clear()
+            within(patience.FILES)
             try:
                 await self.reload("SIGHUP")
             except HomeportError as error:

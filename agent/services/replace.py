@@ -10,7 +10,9 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from agent.core import patience
 from agent.core.model import Release, Running
+from agent.services.heartbeat import within
 from agent.services.site import Site
 
 T = TypeVar("T")
@@ -24,6 +26,7 @@ async def replace(site: Site, release: Release) -> Running:
     A process that runs this very release keeps running: that is how a rollback from a switch that did not get far
     costs the service nothing.
     """
+    within(patience.switching(site.settings.runtime), "switching")
     return await finish(_replace(site, release))
 
 

@@ -15,14 +15,15 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from agent.core import guard
+from agent.core import guard, patience
 from agent.core.errors import StepFailed
-from agent.core.model import Deployment, Fault, Release
+from agent.core.model import Deployment, Fault, Release, State
 from agent.core.pipeline import Outcome
 from agent.core.ports import Clock
 from agent.core.text import clean
 from agent.services.building import construct
 from agent.services.health import watch
+from agent.services.heartbeat import within
 from agent.services.progress import Progress
 from agent.services.replace import replace
 from agent.services.site import Site
@@ -38,6 +39,8 @@ T = TypeVar("T")
 
 ATTEMPTS = 3
 """So often a rollback is tried when the world, not the release, stands in its way."""
+
+GOING_BACK = str(State.ROLLING_BACK)
 
 
 class WayBack:
@@ -75,6 +78,7 @@ class WayBack:
             if back is None:
                 return await self._patiently(partial(self._give_up, deployment))
             if deployment.migrated:
+                within(patience.DATA, GOING_BACK)
                 data = f"; {await self._data.restore_locked(deployment)}"
             detail = await self._change_to(back)
         except StepFailed as failure:
@@ -94,6 +98,7 @@ class WayBack:
         ways = guard.fallbacks(known, deployment.release, live=serving)
         candidates = [release for release in ways if release.name in there]
         for release in candidates:
+            within(patience.FILES, GOING_BACK)
             try:
                 await self._patiently(partial(self._site.releases.verify, release.name))
             except StepFailed as failure:
@@ -140,16 +145,19 @@ class WayBack:
         spare = await self._rollbacks.spare(deployment, revision)
         if await site.releases.current() == spare.name:
             return spare  # it was gone back to already, and may have edited itself since
+        within(patience.fetching(), GOING_BACK)
         await site.releases.ready()
         if not await site.source.descends(revision, revision):
             await site.source.fetch()
         await construct(site, self._journal, spare, self._progress.listener(deployment))
+        within(patience.FILES, GOING_BACK)
         await site.releases.verify(spare.name)
         await site.runtime.check(site.launch(spare))
         return spare
 
     async def _give_up(self, deployment: Deployment) -> Ended:
         """Stops what did not prove itself: nothing is live."""
+        within(patience.switching(self._site.settings.runtime), GOING_BACK)
         await self._site.runtime.stop()
         await self._site.releases.clear()
         change = Change(
@@ -213,6 +221,7 @@ class WayBack:
         raise StepFailed("no-fallback", why)
 
     async def _check(self, release: Release) -> None:
+        within(patience.FILES, GOING_BACK)
         await self._site.releases.verify(release.name)
         await self._site.runtime.check(self._site.launch(release))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from agent.core.ports import Clock
+from agent.services.heartbeat import Heartbeat
 from agent.services.lanes import Lane
 from agent.services.site import Site
 from agent.services.supervise import supervise
@@ -28,13 +29,19 @@ class Crew:
     beside: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     """What else runs, by name, as long as the lane does."""
 
-    async def run(self, clock: Clock) -> None:
+    async def run(self, clock: Clock, heartbeat: Heartbeat) -> None:
         """Works until the lane was retired and has ended."""
+        name = f"lane {self.site.name}"
         async with asyncio.TaskGroup() as group:
-            others = [group.create_task(supervise(name, run, clock)) for name, run in self.beside.items()]
-            await supervise(f"lane {self.site.name}", self.lane.run, clock)
-            for other in others:
-                other.cancel()
+            others = [
+                group.create_task(supervise(other, run, clock, heartbeat.of(other)))
+                for other, run in self.beside.items()
+            ]
+            await supervise(name, self.lane.run, clock, heartbeat.of(name))
+            for task in others:
+                task.cancel()
+        for gone in (name, *self.beside):
+            heartbeat.of(gone)(None, "")
 
 
 class Derived(Mapping[str, V]):
@@ -57,8 +64,9 @@ class Derived(Mapping[str, V]):
 class Roster:
     """All services' posts. `assign` and `dismiss` take effect at once where nothing is going on."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, heartbeat: Heartbeat | None = None) -> None:
         self._clock = clock
+        self._heartbeat = heartbeat or Heartbeat(clock)
         self._posts: dict[str, _Post] = {}
         self._group: asyncio.TaskGroup | None = None
         self.sites: dict[str, Site] = {}
@@ -106,7 +114,7 @@ class Roster:
         post = self._posts[name]
         while post.take_over():
             self.sites[name] = post.crew.site
-            await post.crew.run(self._clock)
+            await post.crew.run(self._clock, self._heartbeat)
         del self._posts[name]
 
 

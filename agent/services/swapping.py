@@ -9,12 +9,14 @@ from typing import TypeVar
 
 from msgspec.structs import replace as changed
 
+from agent.core import patience
 from agent.core.errors import Conflict, StepFailed, Unavailable
 from agent.core.model import Fault, Release
 from agent.core.ports import Clock, Place
 from agent.core.restores import RESTORED, Restore, Standing, Swap
 from agent.core.text import clean
 from agent.services.health import watch
+from agent.services.heartbeat import within
 from agent.services.pruning import Pruning
 from agent.services.replace import finish, replace
 from agent.services.site import Site
@@ -59,6 +61,7 @@ class Swapping:
         }
         while restore.state not in RESTORED:
             log.info("%s restore %s: %s", restore.service, restore.id, restore.state)
+            within(patience.DATA, "restoring")
             restore = await self.advance(restore, await steps[restore.state](restore))
         log.info("%s restore %s: %s %s", restore.service, restore.id, restore.state, restore.reason)
         if restore.state is not Standing.FAILED:

@@ -20,6 +20,7 @@ from agent.core.freeze import freeze_of
 from agent.core.model import Deployment, State, Trigger
 from agent.core.pipeline import ENDS
 from agent.services.deployer import Deployer
+from agent.services.heartbeat import Heartbeat
 from agent.services.lanes import Lane
 from agent.services.progress import Progress
 from agent.services.site import Site
@@ -190,6 +191,7 @@ class Workshop:
         """What a new agent's deployer gets; a test may put the real thing here."""
         self.settle: Callable[[], Awaitable[None]] = nothing
         self.progress = Progress()
+        self.heartbeat = Heartbeat(clock)
         self.lane: Lane
         self.site: Site
         self.hire()
@@ -294,7 +296,8 @@ class Workshop:
         self.hire()
         self.wire.idle.clear()
         self.wire.state = "idle"
-        task = asyncio.create_task(supervise("lane", self.lane.run, self.clock))
+        beat = self.heartbeat.of("lane")
+        task = asyncio.create_task(supervise("lane", self.lane.run, self.clock, beat))
         try:
             yield task
         finally:

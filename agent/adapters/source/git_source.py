@@ -13,7 +13,7 @@ from agent.adapters.source.layout import Layout
 from agent.adapters.source.mirror import Mirror
 from agent.adapters.source.program import Git
 from agent.adapters.source.room import FLOOR, Room
-from agent.core import settings
+from agent.core import patience, settings
 from agent.core.errors import StepFailed
 from agent.core.gitwords import tip_of
 from agent.core.ports import Secrets
@@ -22,7 +22,7 @@ from agent.core.text import clean
 from agent.system import files, process
 from agent.system.threads import in_thread, to_its_end
 
-DEADLINE = 300.0
+DEADLINE = patience.GIT
 """Seconds for one call, whatever it takes."""
 
 _HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
