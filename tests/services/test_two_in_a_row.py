@@ -52,6 +52,7 @@ ELSEWHERE = {
     "source.peek": "the poller asks it",
     "source.changes": "the gate asks it only where paths are chosen",
     "source.resolve": "only what a person names; see test_gate",
+    "runtime.recovers": "the healer asks it; see test_healing",
     "source.parent": "only if nothing else is left to go back to; see test_rollback",
     "journal.interrupted": "only the next agent's, after the first trouble",
     "journal.request": "people ask it; see tests/crash",
