@@ -19,7 +19,9 @@ from agent.cli import (
     deliveries,
     demo,
     deploy,
+    doctor,
     history,
+    install,
     logs,
     reload,
     rollback,
@@ -28,6 +30,7 @@ from agent.cli import (
     serve,
     service,
     status,
+    uninstall,
 )  # fmt: skip
 from agent.core.errors import ConfigError, HomeportError, Refused, Unavailable
 
@@ -54,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     for module in (
         serve, demo, check, schema, secret, reload, status,
         deploy, rollback, history, logs, deliveries, service, backup,
+        install, uninstall, doctor,
     ):  # fmt: skip
         module.add(commands, shared)
     return whole

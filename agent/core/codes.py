@@ -30,6 +30,9 @@ CODES: dict[str, Code] = {
     "already-running": Code("Stop the other agent first; `homeport status` shows it."),
     "port-taken": Code("Free the port, or choose another one under `listen.port`."),
     "no-agent": Code("Start it with `homeport serve --config FILE`, or name its socket with --socket."),
+    "not-installable": Code(
+        "Do what is said, then run it again: what was done already stays, and is not done twice."
+    ),
     "state-too-new": Code("Install the version of homeport that wrote this state, or a newer one."),
     # store
     "store-unavailable": Code(

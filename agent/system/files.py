@@ -67,12 +67,16 @@ def syncfs(path: Path) -> None:
         os.close(handle)
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Puts `data` at `path`, durable when it returns; a reader sees the old file or the new one."""
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
+    """Puts `data` at `path`, durable when it returns; a reader sees the old file or the new one. With `owner` (user and
+    group) it is theirs, and has exactly this mode, before anybody sees it."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(handle, "wb") as file:
+            if owner is not None:
+                os.fchown(handle, *owner)
+                os.fchmod(handle, mode)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -1,0 +1,205 @@
+"""`homeport doctor`: looks at everything that homeport relies on here, and says what to do. It changes nothing.
+
+Some of it only root can look at; for anybody else those checks say so.
+"""
+
+import argparse
+import os
+import pwd
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from agent import __version__
+from agent.cli.client import Client
+from agent.cli.installation import as_the_unit_sees_it, changes_of, facts_of, told
+from agent.cli.show import emit
+from agent.core import checkup, configuration, installing
+from agent.core.checkup import Check, Level
+from agent.core.errors import ConfigError, HomeportError
+from agent.core.gitversion import is_before_the_fixes
+from agent.core.settings import KeyRef, Settings
+from agent.core.text import clean
+from agent.system import commands, files, programs
+from agent.system.machine import Machine
+
+UNIT_PROPERTIES = ("LoadState", "Id", "ActiveState", "NeedDaemonReload")
+
+
+def add(commands_: Any, shared: argparse.ArgumentParser) -> None:
+    """Declares the subcommand."""
+    parser = commands_.add_parser(
+        "doctor",
+        parents=[shared],
+        help="look for everything that is wrong on this machine",
+        description="Looks at configuration, programs, units, rights, secrets, disks, clock and deployments, and says"
+        " what to do. It changes nothing. Exit status 1: there is an error.",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints a line for each check."""
+    checks = list(_all(options))
+    good = not any(check.level is Level.ERROR for check in checks)
+    document = {"ok": good, "checks": [asdict(check) for check in checks]}
+    emit(options, document, "\n".join(map(_line, checks)))
+    return 0 if good else 1
+
+
+def _line(check: Check) -> str:
+    hint = f"\n         {check.hint}" if check.hint and check.level is not Level.OK else ""
+    return f"{check.level:<8} " + clean(f"{check.name}: {check.says}", 500) + hint
+
+
+def _all(options: argparse.Namespace) -> Iterator[Check]:
+    settings, about = _configuration()
+    yield from about
+    yield from _programs(settings)
+    yield from _agent(options)
+    if settings is not None:
+        for unit in installing.units_of(settings):
+            yield checkup.of_unit(unit, commands.properties(unit, UNIT_PROPERTIES))
+        yield from _installation(settings)
+        yield from _secrets(settings)
+        yield from _disks(settings)
+    yield _clock()
+    yield from _memory()
+
+
+# --- the configuration and what it needs
+
+
+def _configuration() -> tuple[Settings | None, list[Check]]:
+    try:
+        loaded = as_the_unit_sees_it()
+    except ConfigError as error:
+        reason = "; ".join(problem.message for problem in error.problems)
+        if os.geteuid() != 0 and not os.access(installing.CONFIG, os.R_OK):
+            return None, [_only_root("configuration", installing.CONFIG)]
+        return None, [checkup.error("configuration", f"{installing.CONFIG}: {reason}", error.hint)]
+    problems = loaded.problems
+    if os.geteuid() != 0:  # he cannot look at secrets, and the agent can
+        needs = {path for path, _ in configuration.needs_secrets(loaded.settings)}
+        problems = [problem for problem in problems if problem.path not in needs]
+    if problems:
+        first = problems[0]
+        says = f"{len(problems)} problems, the first is {first.path}: {first.message}"
+        return None, [checkup.error("configuration", says, f"`homeport check {installing.CONFIG}`")]
+    about = [
+        checkup.warning("configuration", f"{item.path}: {item.message}", item.hint)
+        for item in loaded.warnings
+    ]
+    return loaded.settings, about or [checkup.ok("configuration", f"{installing.CONFIG} is right")]
+
+
+def _programs(settings: Settings | None) -> Iterator[Check]:
+    yield checkup.ok("python", ".".join(map(str, sys.version_info[:3])))
+    git = programs.version_of("git")
+    submodules = settings is not None and any(item.source.submodules for item in settings.services.values())
+    if not git:
+        yield checkup.error("git", "is not there", "`apt install git`")
+    elif submodules and is_before_the_fixes(git):
+        yield checkup.warning("git", f"{git} is old for submodules", "`apt upgrade git`")
+    else:
+        yield checkup.ok("git", git.removeprefix("git version "))
+
+
+def _agent(options: argparse.Namespace) -> Iterator[Check]:
+    try:
+        document = Client(options).get("/status")
+    except HomeportError as error:
+        yield checkup.error("agent", error.message, "`systemctl status homeport`, `journalctl -u homeport`")
+        return
+    agent = document["agent"]
+    if agent["version"] != __version__:
+        says = f"{agent['version']} runs, {__version__} is installed"
+        yield checkup.warning("agent", says, "`sudo homeport install` restarts it")
+    elif agent["config"] and agent["config"]["stale"]:
+        yield checkup.error("agent", "its configuration was changed and is invalid", "`homeport check`")
+    elif agent.get("trouble"):
+        yield checkup.error("agent", str(agent["trouble"]))
+    else:
+        yield checkup.ok("agent", f"{agent['version']} answers")
+    yield from checkup.of_status(document["services"])
+
+
+def _installation(settings: Settings) -> Iterator[Check]:
+    """Units, rights, drop-ins, owners and modes: whatever `homeport install` would change."""
+    if os.geteuid() != 0:
+        yield _only_root("rights", "the rules of polkit and the credentials")
+        return
+    machine = Machine()
+    changes = changes_of(installing.wanted(settings, facts_of(machine)), machine.look)
+    for change in changes:
+        yield checkup.error(f"installed {change.what.name}", told(change), "`sudo homeport install` mends it")
+    if not changes:
+        yield checkup.ok("installed", "units, rights, owners and modes are as `homeport install` makes them")
+
+
+def _secrets(settings: Settings) -> Iterator[Check]:
+    """The modes of all files with secrets: a world-readable one is told even where the agent would refuse it."""
+    for path, key in sorted(_secret_files(settings).items()):
+        try:
+            found = Path(path).stat()
+        except PermissionError:
+            yield _only_root("key" if key else "secret", path)
+        except OSError as error:
+            yield checkup.error(
+                f"secret {path}", str(error.strerror), "put it there, then `sudo homeport install`"
+            )
+        else:
+            yield checkup.of_secret_file(path, _owner(found), stat.S_IMODE(found.st_mode), key=key)
+
+
+def _secret_files(settings: Settings) -> dict[str, bool]:
+    found: dict[str, bool] = {}
+    for _, reference in configuration.needs_secrets(settings):
+        path = reference.file or (reference.credential and f"{installing.CREDENTIALS}/{reference.credential}")
+        if path:
+            found[path] = isinstance(reference, KeyRef) or found.get(path, False)
+    return found
+
+
+# --- the machine
+
+
+def _disks(settings: Settings) -> Iterator[Check]:
+    state = Path(settings.state_dir)
+    places = {settings.state_dir, *(service.directory for service in settings.services.values())}
+    devices: dict[int, str] = {}
+    for place in sorted(places):
+        if not Path(place).is_dir():
+            yield checkup.warning(f"space {place}", "is not there yet")
+        elif devices.setdefault(Path(place).stat().st_dev, place) == place:
+            free = files.free(Path(place))
+            yield checkup.of_space(place, free.bytes, free.inodes)
+    for name, service in settings.services.items():
+        if service.backup.before_deploy != "off" and state.is_dir() and Path(service.directory).is_dir():
+            same = state.stat().st_dev == Path(service.directory).stat().st_dev
+            yield checkup.of_backups(name, same_disk=same)
+
+
+def _clock() -> Check:
+    done = commands.run("timedatectl", "show", "--property=NTPSynchronized", "--value", patience=10)
+    return checkup.of_clock("" if done.status else done.text)
+
+
+def _memory() -> Iterator[Check]:
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            yield checkup.of_memory(int(line.split()[1]) * 1024)
+
+
+def _only_root(name: str, what: str) -> Check:
+    return checkup.warning(name, f"only root can look at {what}", "`sudo homeport doctor` does")
+
+
+def _owner(found: os.stat_result) -> str:
+    try:
+        return pwd.getpwuid(found.st_uid).pw_name
+    except KeyError:
+        return str(found.st_uid)

@@ -1,0 +1,209 @@
+"""`homeport install`: makes this machine run the agent under systemd, with the rights that its configuration needs.
+
+Run again it changes only what differs; after a change of the configuration, and after a new version was put into its
+place, it is run again.
+"""
+
+import argparse
+import os
+import time
+from typing import Any
+
+from agent import __version__
+from agent.cli.client import Client
+from agent.cli.installation import (
+    as_the_unit_sees_it,
+    changes_of,
+    demand_place,
+    demand_root,
+    facts_of,
+    settings_of_file,
+    told,
+)
+from agent.cli.show import emit
+from agent.core import installing
+from agent.core.errors import ConfigError, HomeportError, Refused, StepFailed
+from agent.core.installing import SERVICE, Change, Facts
+from agent.core.settings import Settings
+from agent.system import commands
+from agent.system.machine import Machine
+
+HEALTH_SECONDS = 30.0
+
+
+def add(commands_: Any, shared: argparse.ArgumentParser) -> None:
+    """Declares the subcommand."""
+    parser = commands_.add_parser(
+        "install",
+        parents=[shared],
+        help="make this machine run the agent under systemd",
+        description="Makes user, directories, units, rights and secrets as /etc/homeport/config.yaml needs them, and"
+        " starts the agent. What is there already stays; a second run changes nothing.",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be changed, and change nothing"
+    )
+    parser.add_argument(
+        "--no-start", action="store_true", help="leave the agent as it is: neither start nor restart it"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Plans, tells, and does it."""
+    demand_root("install")
+    demand_place()
+    os.umask(0o022)
+    machine = Machine()
+    settings, facts = settings_of_file(), facts_of(machine)
+    _demand_sudo(facts, settings)
+    changes = changes_of(installing.wanted(settings, facts), machine.look)
+    _refuse([change for change in changes if change.act == "refuse"])
+    notes = _notes(settings, facts)
+    if options.dry_run:
+        _report(options, changes, [*notes, "Nothing was changed."], {})
+        return 0
+    for change in changes:
+        machine.carry_out(change)
+    acts = _systemd(changes)
+    notes += _public_half(machine)
+    made = {name.rpartition("/")[2]: secret for name, secret in machine.made.items()}
+    if not options.no_start:
+        try:
+            acts += _started(changes, settings)
+        except HomeportError:
+            _report(options, changes, [*acts, *notes], made)  # what was made is shown this once
+            raise
+    if not changes and not acts:
+        notes.append("Nothing had to be changed.")
+    _report(options, changes, [*acts, *notes], made)
+    return 0
+
+
+def _refuse(changes: list[Change]) -> None:
+    if changes:
+        lines = "; ".join(f"{change.what.name} {change.say}" for change in changes)
+        raise Refused(409, "not-installable", f"nothing was changed: {lines}")
+
+
+def _demand_sudo(facts: Facts, settings: Settings) -> None:
+    if not facts.polkit and installing.units_of(settings) and commands.run("visudo", "-V").status:
+        hint = "`apt install polkitd`, or sudo"
+        raise Refused(409, "not-installable", "there is neither polkit nor sudo", hint=hint)
+
+
+def _notes(settings: Settings, facts: Facts) -> list[str]:
+    """What a person should know besides the changes."""
+    notes = []
+    if installing.units_of(settings):
+        way = "polkit" if facts.polkit else "sudo, since there is no polkit: the agent's unit is less closed"
+        notes.append(f"The agent restarts {', '.join(installing.units_of(settings))} by {way}.")
+    known = facts.credentials | {installing.WEBHOOK_SECRET, installing.DEPLOY_KEY}
+    notes += [
+        f"{installing.CREDENTIALS}/{name} is missing, which the configuration names: put it there (root, 0600)"
+        " and run this again."
+        for name in installing.credentials_of(settings)
+        if name not in known
+    ]
+    hidden = ("/home/", "/root/", "/run/user/", "/tmp/")  # noqa: S108 - where the unit sees nothing
+    notes += [
+        f"{service.directory} is hidden from the agent (ProtectHome, PrivateTmp): choose one such as /srv/{name}."
+        for name, service in settings.services.items()
+        if service.directory.startswith(hidden)
+    ]
+    return notes
+
+
+def _public_half(machine: Machine) -> list[str]:
+    public = machine.read(f"{installing.CREDENTIALS}/{installing.DEPLOY_KEY}.pub").strip()
+    return (
+        [f"The deploy key's public half, for the repository's settings on GitHub:\n  {public}"]
+        if public
+        else []
+    )
+
+
+def _systemd(changes: list[Change]) -> list[str]:
+    """What systemd has to be told of what was changed; and that the agent starts with the machine."""
+    acts = []
+    if installing.reloads_systemd(changes) or _property("NeedDaemonReload") == "yes":
+        _demand("systemctl", "daemon-reload")
+        acts.append("systemd has read its units again.")
+    if any(change.what.name == installing.JOURNAL for change in changes):
+        _demand("systemctl", "restart", "systemd-journald.service")
+        acts.append("journald was restarted.")
+    if commands.run("systemctl", "is-enabled", "--quiet", SERVICE).status:
+        _demand("systemctl", "enable", "--quiet", SERVICE)
+        acts.append("The agent starts with the machine.")
+    return acts
+
+
+def _started(changes: list[Change], settings: Settings) -> list[str]:
+    """Starts the agent, or restarts it if it would go on without something. Raises ConfigError, StepFailed."""
+    active = _property("ActiveState") == "active"
+    client = Client(argparse.Namespace(socket=settings.listen.socket, url=None))
+    if active and not installing.restarts_agent(changes) and _version(client) == __version__:
+        return []
+    loaded = as_the_unit_sees_it()
+    if loaded.problems:
+        raise ConfigError(loaded.problems, file=installing.CONFIG)
+    commands.run("systemctl", "reset-failed", SERVICE)
+    done = commands.run("systemctl", "restart", SERVICE, patience=200)
+    if done.status:
+        last = commands.run("journalctl", "--unit", SERVICE, "--lines=15", "--no-pager", "--output=cat").text
+        raise StepFailed("not-installable", f"the agent does not start: {done.text}\n{last}")
+    health = _health(client)
+    return [f"The agent was {'restarted' if active else 'started'}; it is {health}."]
+
+
+def _health(client: Client) -> str:
+    """Waits for the word of /health. Raises StepFailed."""
+    limit = time.monotonic() + HEALTH_SECONDS
+    while True:
+        try:
+            return str(client.get("/health")["status"])
+        except HomeportError as error:
+            if error.code != "no-agent":
+                return "unhealthy"
+            if time.monotonic() > limit:
+                raise StepFailed("not-installable", f"the agent does not answer: {error}") from error
+        time.sleep(0.2)
+
+
+def _version(client: Client) -> str:
+    try:
+        return str(client.get("/status")["agent"]["version"])
+    except HomeportError:
+        return ""
+
+
+def _property(name: str) -> str:
+    return commands.properties(SERVICE, [name]).get(name, "")
+
+
+def _demand(*argv: str) -> None:
+    done = commands.run(*argv)
+    if done.status:
+        raise StepFailed("not-installable", f"`{' '.join(argv)}` failed: {done.text}")
+
+
+def _report(
+    options: argparse.Namespace, changes: list[Change], notes: list[str], made: dict[str, str]
+) -> None:
+    document = {
+        "dry_run": options.dry_run,
+        "changes": [
+            {
+                "act": change.act,
+                "kind": str(change.what.kind),
+                "name": change.what.name,
+                "why": change.what.why,
+            }
+            for change in changes
+        ],
+        "notes": notes,
+        "secrets": made,
+    }
+    lines = [told(change) for change in changes] + notes
+    lines += [f"The new {name}, shown this once:\n  {secret}" for name, secret in made.items()]
+    emit(options, document, "\n".join(lines))

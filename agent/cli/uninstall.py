@@ -1,0 +1,88 @@
+"""`homeport uninstall`: the agent is stopped, and what `install` made is taken away. The services go on running."""
+
+import argparse
+from typing import Any
+
+from agent.cli.installation import changes_of, demand_root, settings_of_file, told
+from agent.cli.show import emit
+from agent.core.errors import ConfigError, StepFailed
+from agent.core.installing import JOURNAL, SERVICE, USER, Change, Kind, Wanted, reloads_systemd
+from agent.core.settings import Settings
+from agent.core.uninstalling import removals, stays
+from agent.system import commands
+from agent.system.machine import Machine
+
+
+def add(commands_: Any, shared: argparse.ArgumentParser) -> None:
+    """Declares the subcommand."""
+    parser = commands_.add_parser(
+        "uninstall",
+        parents=[shared],
+        help="take the agent off this machine; services and their data stay",
+        description="Stops the agent and takes away its units and rights. Configuration, state and backups stay unless"
+        " --purge is given; the services and their directories always do.",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be removed, and remove nothing"
+    )
+    parser.add_argument(
+        "--purge",
+        action="store_true",
+        help="also the configuration, secrets, state, backups and user homeport",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Tells, and does it."""
+    demand_root("uninstall")
+    machine = Machine()
+    settings = _settings()
+    changes = changes_of(removals(purge=options.purge), machine.look)
+    user = Wanted(kind=Kind.USER, name=USER, why="the agent's user and group")
+    if options.purge and machine.look(user).kind:
+        changes.append(Change("remove", user))
+    if not options.dry_run:
+        _stop()
+        for change in changes:
+            machine.carry_out(change)
+        _settle(changes)
+    _report(options, changes, stays(settings, purge=options.purge))
+    return 0
+
+
+def _settings() -> Settings | None:
+    try:
+        return settings_of_file()
+    except ConfigError:
+        return None  # what cannot be read must not keep it from being removed
+
+
+def _stop() -> None:
+    """Raises StepFailed if the agent does not end: what it works with is not taken from it."""
+    if commands.properties(SERVICE, ["LoadState"]).get("LoadState") != "loaded":
+        return
+    done = commands.run("systemctl", "disable", "--quiet", "--now", SERVICE, patience=200)
+    if done.status:
+        raise StepFailed("not-installable", f"the agent cannot be stopped: {done.text}")
+
+
+def _settle(changes: list[Change]) -> None:
+    if reloads_systemd(changes):
+        commands.run("systemctl", "daemon-reload")
+        commands.run("systemctl", "reset-failed", SERVICE)
+    if any(change.what.name == JOURNAL for change in changes):
+        commands.run("systemctl", "restart", "systemd-journald.service")
+
+
+def _report(options: argparse.Namespace, changes: list[Change], left: list[str]) -> None:
+    document = {
+        "dry_run": options.dry_run,
+        "removed": [change.what.name for change in changes],
+        "stays": left,
+    }
+    lines = [told(change) for change in changes] or ["There was nothing to remove."]
+    lines += ["What stays:", *(f"  {line}" for line in left)]
+    if options.dry_run:
+        lines.append("Nothing was removed.")
+    emit(options, document, "\n".join(lines))

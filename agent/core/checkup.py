@@ -1,0 +1,150 @@
+"""What `homeport doctor` makes of what was looked at: each figure or state becomes ok, a warning or an error.
+
+Pure: `cli.doctor` looks. A check that could not look is a warning that says so, never ok.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from agent.core.units import write_size
+
+MIB = 1 << 20
+FEW_BYTES, TOO_FEW_BYTES = 512 * MIB, 64 * MIB
+FEW_INODES, TOO_FEW_INODES = 5_000, 200
+FEW_MEMORY = 48 * MIB
+
+
+class Level(StrEnum):
+    """How bad it is; only an error makes the exit status 1."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line: what was looked at, what was found, and what to do."""
+
+    name: str
+    level: Level
+    says: str
+    hint: str = ""
+
+
+def ok(name: str, says: str) -> Check:
+    """Nothing to do."""
+    return Check(name, Level.OK, says)
+
+
+def warning(name: str, says: str, hint: str = "") -> Check:
+    """To be known."""
+    return Check(name, Level.WARNING, says, hint)
+
+
+def error(name: str, says: str, hint: str = "") -> Check:
+    """To be mended."""
+    return Check(name, Level.ERROR, says, hint)
+
+
+def of_unit(unit: str, found: Mapping[str, str]) -> Check:
+    """A unit that a service runs as, by its properties of `systemctl show`; without any, systemd did not answer."""
+    name = f"unit {unit}"
+    load = found.get("LoadState", "")
+    if not load:
+        return warning(name, "systemd does not answer: not looked at")
+    if load == "masked":
+        return error(name, "is masked: nothing can start it", f"`systemctl unmask {unit}`")
+    if load != "loaded":
+        hint = f"write /etc/systemd/system/{unit}, then `systemctl daemon-reload`"
+        return error(name, f"systemd cannot load it: {load}", hint)
+    if found.get("Id", unit) != unit:
+        hint = f"write `runtime.unit: {found['Id']}`: rights are given by that name"
+        return error(name, f"is another name of {found['Id']}", hint)
+    if found.get("NeedDaemonReload") == "yes":
+        return warning(name, "its file was changed since systemd read it", "`systemctl daemon-reload`")
+    return ok(name, f"{found.get('ActiveState', '')}")
+
+
+def of_space(place: str, free_bytes: int, free_inodes: int | None) -> Check:
+    """A file system. A deployment needs room for a release and a backup."""
+    name, says = f"space {place}", f"{write_size(free_bytes // MIB * MIB)} free"
+    if free_inodes is not None:
+        says += f", {free_inodes} inodes"
+    hint = "`homeport backup prune`, fewer `deploy.keep_releases`, or a larger disk"
+    inodes = free_inodes if free_inodes is not None else FEW_INODES
+    if free_bytes < TOO_FEW_BYTES or inodes < TOO_FEW_INODES:
+        return error(name, says, hint)
+    if free_bytes < FEW_BYTES or inodes < FEW_INODES:
+        return warning(name, says, hint)
+    return ok(name, says)
+
+
+def of_secret_file(path: str, owner: str, mode: int, *, key: bool) -> Check:
+    """A file with a secret or a private key: who may read it."""
+    name = f"{'key' if key else 'secret'} {path}"
+    says = f"{owner} {mode:04o}"
+    if mode & 0o007:
+        return error(
+            name, f"{says}: open to every user of this machine", f"`chmod 0600 {path}`, and make a new one"
+        )
+    if key and mode & 0o070:
+        return error(name, f"{says}: open to its group, and ssh takes no such key", f"`chmod 0600 {path}`")
+    if owner not in ("root", "homeport"):
+        return warning(name, f"{says}: belongs to another user", f"`chown root:root {path}`")
+    return ok(name, says)
+
+
+def of_clock(synchronized: str) -> Check:
+    """What `timedatectl` says: yes, no, or nothing."""
+    if synchronized == "yes":
+        return ok("clock", "is synchronised")
+    says = "is not synchronised" if synchronized == "no" else "cannot be told: timedatectl does not answer"
+    return warning("clock", says, "`timedatectl set-ntp true`, and let UDP port 123 out")
+
+
+def of_memory(available: int) -> Check:
+    """What is left for a build."""
+    says = f"{write_size(available // MIB * MIB)} available"
+    if available < FEW_MEMORY:
+        return warning("memory", says, "builds may be killed: `build.memory` bounds them, swap helps")
+    return ok("memory", says)
+
+
+def of_backups(name: str, *, same_disk: bool) -> Check:
+    """A backup on the disk of its data survives a bad version, not the disk."""
+    title = f"backups of {name}"
+    if not same_disk:
+        return ok(title, "are on another disk than the data")
+    return warning(
+        title, "are on the disk of the data: they do not survive it", "copy `state_dir` elsewhere by night"
+    )
+
+
+def of_status(services: Mapping[str, Mapping[str, Any]]) -> list[Check]:
+    """What the running agent says of each service."""
+    return [check for name, service in services.items() for check in _of_service(name, service)]
+
+
+def _of_service(name: str, service: Mapping[str, Any]) -> Sequence[Check]:
+    title, found = f"service {name}", []
+    current, last = service.get("current"), service.get("last")
+    if service.get("hold"):
+        reason = service["hold"].get("reason", "")
+        found.append(warning(title, f"is held: {reason}", f"`homeport resume {name}`"))
+    if current:
+        says = f"deployment {current['id']} is {current['state']}"
+        if current["state"] == "queued":
+            found.append(ok(title, says))
+        else:
+            found.append(
+                warning(title, f"{says}, not confirmed yet", f"`homeport logs {current['id']} --follow`")
+            )
+    if last and last["state"] == "broken":
+        hint = f"`homeport history {name}`, then `homeport rollback {name}`"
+        found.append(error(title, f"deployment {last['id']} and its rollback failed", hint))
+    if service.get("health") == "unhealthy":
+        found.append(error(title, f"is unhealthy: {service.get('health_detail', '')}", "`homeport status`"))
+    return found or [ok(title, str(service.get("health", "")))]

@@ -1,0 +1,49 @@
+"""What `homeport uninstall` takes away, and what it leaves: values in, values out.
+
+What `install` made by itself goes. What a person wrote, and what the agent and the services keep, stays without
+`purge`; the services' directories always stay: the services run from them, without the agent as well.
+"""
+
+from agent.core import installing
+from agent.core.installing import (
+    COMMAND,
+    DROP_IN,
+    ETC,
+    HOME,
+    JOURNAL,
+    PREFIX,
+    RULE,
+    SHIPPED,
+    SUDOERS,
+    UNITS,
+    USER,
+    Kind,
+    Wanted,
+)
+from agent.core.settings import Settings
+
+
+def removals(*, purge: bool) -> list[Wanted]:
+    """What must not be there afterwards, in order."""
+    names = [*(f"{UNITS}/{name}" for name in SHIPPED), DROP_IN, RULE, SUDOERS, JOURNAL]
+    parts = [Wanted(kind=Kind.ABSENT, name=name, why="made by `homeport install`") for name in names]
+    if purge:
+        parts += [
+            Wanted(kind=Kind.ABSENT, name=ETC, why="the configuration and the secrets"),
+            Wanted(kind=Kind.ABSENT, name=HOME, why="the state and the backups"),
+            Wanted(kind=Kind.ABSENT, name=f"{UNITS}/{installing.SERVICE}.d", why="drop-ins"),
+        ]
+    return parts
+
+
+def stays(settings: Settings | None, *, purge: bool) -> list[str]:
+    """Sentences about what is left. `settings` is None where the configuration cannot be read."""
+    left = (
+        [] if purge else [f"{ETC} (configuration and secrets)", f"{HOME} (state and backups)", f"user {USER}"]
+    )
+    if settings is not None:
+        if settings.state_dir != HOME:
+            left.append(f"{settings.state_dir} (state and backups)")
+        left += [f"{service.directory} (service {name})" for name, service in settings.services.items()]
+    left.append(f"{PREFIX} (the program) and {COMMAND}")
+    return left

@@ -1,0 +1,40 @@
+"""Programs of the system that a command of ours runs and waits for, one after the other."""
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agent.system.environment import PATH
+
+NOT_THERE = 127
+
+
+@dataclass(frozen=True)
+class Done:
+    """The exit status, and everything that was printed."""
+
+    status: int
+    text: str
+
+
+def run(*argv: str, patience: float = 60.0, given: str | None = None) -> Done:
+    """Runs it to its end, in English. What is not there ends with 127, as in a shell; what takes too long, with 124."""
+    try:
+        done = subprocess.run(
+            argv, env={"PATH": PATH, "LC_ALL": "C", "SYSTEMD_PAGER": ""}, timeout=patience, check=False,
+            input=given, stdin=None if given is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        )  # fmt: skip
+    except OSError as error:
+        return Done(NOT_THERE, f"{argv[0]}: {error.strerror}")
+    except subprocess.TimeoutExpired:
+        return Done(124, f"{' '.join(argv)} has not ended after {patience:.0f} s")
+    return Done(done.returncode, done.stdout.strip())
+
+
+def properties(unit: str, names: Sequence[str]) -> dict[str, str]:
+    """A unit's properties by `systemctl show`; empty where systemd does not answer."""
+    done = run("systemctl", "show", f"--property={','.join(names)}", "--", unit)
+    return (
+        dict(line.split("=", 1) for line in done.text.splitlines() if "=" in line) if not done.status else {}
+    )
