@@ -135,7 +135,7 @@ def _installation(settings: Settings) -> Iterator[Check]:
     machine = Machine()
     changes = changes_of(installing.wanted(settings, facts_of(machine)), machine.look)
     for change in changes:
-        yield checkup.error(f"installed {change.what.name}", told(change), "`sudo homeport install` mends it")
+        yield checkup.error("installed", " ".join(told(change).split()), "`sudo homeport install` mends it")
     if not changes:
         yield checkup.ok("installed", "units, rights, owners and modes are as `homeport install` makes them")
 

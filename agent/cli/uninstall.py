@@ -5,7 +5,7 @@ from typing import Any
 
 from agent.cli.installation import changes_of, demand_root, settings_of_file, told
 from agent.cli.show import emit
-from agent.core.errors import ConfigError, StepFailed
+from agent.core.errors import ConfigError, Refused, StepFailed
 from agent.core.installing import JOURNAL, SERVICE, USER, Change, Kind, Wanted, reloads_systemd
 from agent.core.settings import Settings
 from agent.core.uninstalling import removals, stays
@@ -39,15 +39,22 @@ def run(options: argparse.Namespace) -> int:
     machine = Machine()
     settings = _settings()
     changes = changes_of(removals(purge=options.purge), machine.look)
-    user = Wanted(kind=Kind.USER, name=USER, why="the agent's user and group")
-    if options.purge and machine.look(user).kind:
-        changes.append(Change("remove", user))
+    left = stays(settings, purge=options.purge)
+    user = Change("remove", Wanted(kind=Kind.USER, name=USER, why="the agent's user and group"))
+    if options.purge and machine.look(user.what).kind:
+        changes.append(user)
     if not options.dry_run:
         _stop()
-        for change in changes:
+        for change in [change for change in changes if change is not user]:
             machine.carry_out(change)
         _settle(changes)
-    _report(options, changes, stays(settings, purge=options.purge))
+        if user in changes:
+            try:
+                machine.carry_out(user)
+            except Refused as error:  # a service that runs as it, say
+                changes.remove(user)
+                left.append(error.message)
+    _report(options, changes, left)
     return 0
 
 

@@ -29,11 +29,23 @@ SystemMaxUse=200M
 """
 
 _SUDO = """\
-# There is no polkit here: the agent asks sudo, which has to become root. /etc/sudoers.d/homeport says for what.
+# There is no polkit here: the agent asks sudo, which has to become root; /etc/sudoers.d/homeport says for what. Each of
+# the lines below would set NoNewPrivileges=, and sudo would refuse: systemd.exec(5).
 NoNewPrivileges=no
-CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_AUDIT_WRITE
+CapabilityBoundingSet=CAP_SETUID CAP_SETGID
+SystemCallFilter=
+SystemCallArchitectures=
+RestrictAddressFamilies=
+RestrictNamespaces=no
+RestrictRealtime=no
 RestrictSUIDSGID=no
-SystemCallFilter=@setuid
+PrivateDevices=no
+ProtectKernelTunables=no
+ProtectKernelModules=no
+ProtectKernelLogs=no
+ProtectClock=no
+ProtectHostname=no
+LockPersonality=no
 """
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.core.errors import Refused
-from agent.core.installing import HOME, Change, Kind, Seen, Wanted
+from agent.core.installing import HOME, SERVICE, Change, Kind, Seen, Wanted
 from agent.system import commands, files
 
 SECRET_BYTES = 32
@@ -126,6 +126,8 @@ class Machine:
             return
         files.remove_tree(path)
         files.fsync_directory(path.parent)
+        if path.parent.name.endswith(f"{SERVICE}.d") and not any(path.parent.iterdir()):
+            path.parent.rmdir()  # it was made for ours
 
     def _make_directory(self, path: Path, want: Wanted) -> None:
         if want.owner != "root":
