@@ -15,11 +15,11 @@ from typing import Any
 
 from agent import __version__
 from agent.cli.client import Client
-from agent.cli.installation import as_the_unit_sees_it, changes_of, facts_of, told
+from agent.cli.installation import as_the_unit_sees_it, changes_of, facts_of, settings_of_file, told
 from agent.cli.show import emit
 from agent.core import checkup, configuration, installing
 from agent.core.checkup import Check, Level
-from agent.core.errors import ConfigError, HomeportError
+from agent.core.errors import ConfigError, HomeportError, Problem
 from agent.core.gitversion import is_before_the_fixes
 from agent.core.settings import KeyRef, Settings
 from agent.core.text import clean
@@ -74,26 +74,33 @@ def _all(options: argparse.Namespace) -> Iterator[Check]:
 
 
 def _configuration() -> tuple[Settings | None, list[Check]]:
+    """The settings, unless the file itself is wrong; what is wrong with a secret does not keep the rest from being
+    looked at."""
     try:
-        loaded = as_the_unit_sees_it()
+        with Path(installing.CONFIG).open("rb"):
+            settings = settings_of_file()
+    except PermissionError:
+        return None, [_only_root("configuration", installing.CONFIG)]
+    except OSError as error:
+        says = f"{installing.CONFIG}: {error.strerror}"
+        return None, [checkup.error("configuration", says, "`sudo homeport install` makes one to begin with")]
     except ConfigError as error:
-        reason = "; ".join(problem.message for problem in error.problems)
-        if os.geteuid() != 0 and not os.access(installing.CONFIG, os.R_OK):
-            return None, [_only_root("configuration", installing.CONFIG)]
-        return None, [checkup.error("configuration", f"{installing.CONFIG}: {reason}", error.hint)]
-    problems = loaded.problems
-    if os.geteuid() != 0:  # he cannot look at secrets, and the agent can
-        needs = {path for path, _ in configuration.needs_secrets(loaded.settings)}
-        problems = [problem for problem in problems if problem.path not in needs]
-    if problems:
-        first = problems[0]
-        says = f"{len(problems)} problems, the first is {first.path}: {first.message}"
-        return None, [checkup.error("configuration", says, f"`homeport check {installing.CONFIG}`")]
-    about = [
+        return None, [_problem(problem) for problem in error.problems]
+    loaded = as_the_unit_sees_it()
+    needs = {path for path, _ in configuration.needs_secrets(loaded.settings)}
+    # who is not root cannot look at secrets, and the agent can
+    problems = [problem for problem in loaded.problems if os.geteuid() == 0 or problem.path not in needs]
+    about = [_problem(problem) for problem in problems]
+    about += [
         checkup.warning("configuration", f"{item.path}: {item.message}", item.hint)
         for item in loaded.warnings
     ]
-    return loaded.settings, about or [checkup.ok("configuration", f"{installing.CONFIG} is right")]
+    return settings, about or [checkup.ok("configuration", f"{installing.CONFIG} is right")]
+
+
+def _problem(problem: Problem) -> Check:
+    says = f"{problem.path}: {problem.message}" if problem.path else problem.message
+    return checkup.error("configuration", says, problem.hint or f"`homeport check {installing.CONFIG}`")
 
 
 def _programs(settings: Settings | None) -> Iterator[Check]:
