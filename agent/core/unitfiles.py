@@ -15,7 +15,7 @@ services: {}
 #     source:
 #       repository: git@github.com:me/scraper.git
 #       key: {credential: deploy-key}               # /etc/homeport/credentials/deploy-key
-#       host_keys: ["ssh-ed25519 AAAA..."]          # ssh-keyscan github.com
+#       host_keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"]  # GitHub's
 #     runtime: {kind: systemd, unit: scraper.service}
 #     health:
 #       probes: [{kind: http, url: "http://127.0.0.1:9100/health"}]

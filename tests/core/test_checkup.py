@@ -1,0 +1,107 @@
+"""R-MO-7: what the doctor makes of what was looked at."""
+
+from typing import Any
+
+import pytest
+
+from agent.core import checkup
+from agent.core.checkup import MIB, Level
+
+
+@pytest.mark.parametrize(
+    ("found", "level"),
+    [
+        ({}, Level.WARNING),
+        ({"LoadState": "loaded", "Id": "a.service", "ActiveState": "active"}, Level.OK),
+        ({"LoadState": "loaded", "Id": "b.service"}, Level.ERROR),
+        ({"LoadState": "loaded", "Id": "a.service", "NeedDaemonReload": "yes"}, Level.WARNING),
+        ({"LoadState": "masked"}, Level.ERROR),
+        ({"LoadState": "not-found"}, Level.ERROR),
+        ({"LoadState": "bad-setting"}, Level.ERROR),
+    ],
+)
+def test_a_unit_must_be_there_under_its_own_name(found: dict[str, str], level: Level) -> None:
+    assert checkup.of_unit("a.service", found).level is level
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "inodes", "level"),
+    [
+        (1024 * MIB, None, Level.OK),
+        (1024 * MIB, 100_000, Level.OK),
+        (100 * MIB, 100_000, Level.WARNING),
+        (1024 * MIB, 1000, Level.WARNING),
+        (10 * MIB, 100_000, Level.ERROR),
+        (1024 * MIB, 10, Level.ERROR),
+    ],
+)
+def test_space_is_bytes_and_inodes(bytes_: int, inodes: int | None, level: Level) -> None:
+    assert checkup.of_space("/srv", bytes_, inodes).level is level
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "key", "level"),
+    [
+        ("root", 0o600, False, Level.OK),
+        ("root", 0o640, False, Level.OK),
+        ("root", 0o644, False, Level.ERROR),
+        ("root", 0o602, False, Level.ERROR),
+        ("root", 0o640, True, Level.ERROR),
+        ("root", 0o600, True, Level.OK),
+        ("pi", 0o600, False, Level.WARNING),
+    ],
+)
+def test_a_secret_is_not_open_to_others(owner: str, mode: int, key: bool, level: Level) -> None:
+    assert checkup.of_secret_file("/etc/x", owner, mode, key=key).level is level
+
+
+def test_what_cannot_be_told_is_never_ok() -> None:
+    assert checkup.of_clock("").level is Level.WARNING
+    assert checkup.of_clock("no").level is Level.WARNING
+    assert checkup.of_clock("yes").level is Level.OK
+
+
+def test_little_memory_is_told() -> None:
+    assert checkup.of_memory(20 * MIB).level is Level.WARNING
+    assert checkup.of_memory(200 * MIB).level is Level.OK
+
+
+def test_backups_on_the_disk_of_their_data_are_told() -> None:
+    assert checkup.of_backups("a", same_disk=True).level is Level.WARNING
+    assert checkup.of_backups("a", same_disk=False).level is Level.OK
+
+
+@pytest.mark.parametrize(
+    ("service", "level", "word"),
+    [
+        ({"health": "healthy"}, Level.OK, "healthy"),
+        ({"health": "held", "hold": {"reason": "two rollbacks"}}, Level.WARNING, "two rollbacks"),
+        (
+            {"health": "healthy", "current": {"id": "d1", "state": "verifying"}},
+            Level.WARNING,
+            "not confirmed",
+        ),
+        ({"health": "healthy", "current": {"id": "d1", "state": "queued"}}, Level.OK, "d1"),
+        ({"health": "none", "last": {"id": "d1", "state": "broken"}}, Level.ERROR, "d1"),
+        ({"health": "unhealthy", "health_detail": "http 500"}, Level.ERROR, "http 500"),
+        ({"health": "healthy", "last": {"id": "d1", "state": "rolled_back"}}, Level.OK, "healthy"),
+    ],
+)
+def test_holds_and_deployments_that_are_not_confirmed_are_told(
+    service: dict[str, Any], level: Level, word: str
+) -> None:
+    (check,) = checkup.of_status({"a": service})
+    assert check.level is level
+    assert word in check.says
+
+
+def test_whatever_is_not_ok_says_what_to_do() -> None:
+    for check in (
+        checkup.of_unit("a.service", {"LoadState": "masked"}),
+        checkup.of_space("/srv", 0, 0),
+        checkup.of_secret_file("/etc/x", "root", 0o644, key=False),
+        checkup.of_clock("no"),
+        checkup.of_memory(0),
+        checkup.of_backups("a", same_disk=True),
+    ):
+        assert check.hint

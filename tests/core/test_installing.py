@@ -1,0 +1,189 @@
+"""What an installed homeport consists of, and what changes."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agent.core import configuration, installing
+from agent.core.installing import (
+    CREDENTIALS,
+    DROP_IN,
+    RULE,
+    SUDOERS,
+    UNITS,
+    Facts,
+    Kind,
+    Seen,
+    Wanted,
+    compare,
+    wanted,
+)
+from agent.core.settings import Settings
+from agent.core.uninstalling import removals, stays
+from agent.core.unitfiles import STARTER, drop_in, quoted, sets_journal_limit
+from agent.system import configfile
+
+FACTS = Facts(
+    units={"homeport.service": "agent\n", "homeport-failed.service": "alarm\n"},
+    verbs=("start", "stop"), systemctl="/usr/bin/systemctl",
+)  # fmt: skip
+
+
+def a_configuration(**services: dict[str, Any]) -> Settings:
+    document = {
+        "github": {"webhook_secrets": [{"credential": "webhook-secret"}]},
+        "services": {
+            name: {
+                "source": {"repository": "/srv/git/x.git"},
+                "runtime": {"kind": "systemd", "unit": f"{name}.service"},
+            }
+            | more
+            for name, more in services.items()
+        },
+    }
+    return configuration.read(document, base="/etc/homeport")
+
+
+def part(parts: list[Wanted], name: str) -> Wanted:
+    (found,) = (item for item in parts if item.name == name)
+    return found
+
+
+def test_the_configuration_to_begin_with_is_right() -> None:
+    document = configfile.parse(STARTER.encode())
+    assert document.problems == []
+    assert configuration.read(document.value, lines=document.lines).services == {}
+
+
+def test_what_the_starter_shows_as_a_comment_is_right_without_its_signs() -> None:
+    lines = STARTER.replace("services: {}\n", "services:\n").splitlines()
+    text = "\n".join(line.removeprefix("# ") if line.startswith("#   ") else line for line in lines)
+    document = configfile.parse(text.encode())
+    assert document.problems == []
+    assert list(configuration.read(document.value, lines=document.lines).services) == ["scraper"]
+
+
+def test_a_services_unit_gets_rights_and_its_directory_a_place() -> None:
+    parts = wanted(a_configuration(scraper={}, bot={"directory": "/srv/the bot"}), FACTS)
+    assert '["bot.service", "scraper.service"]' in part(parts, RULE).content
+    assert part(parts, SUDOERS).kind is Kind.ABSENT
+    text = part(parts, DROP_IN).content
+    assert "ReadWritePaths=/srv/scraper\n" in text
+    assert 'ReadWritePaths="/srv/the bot"\n' in text
+    assert f"LoadCredential=webhook-secret:{CREDENTIALS}/webhook-secret\n" in text
+    assert "NoNewPrivileges" not in text
+    directory = part(parts, "/srv/scraper")
+    assert (directory.owner, directory.group, directory.mode) == ("homeport", "homeport", 0o2755)
+
+
+def test_without_a_unit_there_is_no_rule() -> None:
+    """R-SD-2."""
+    for facts in (FACTS, replace(FACTS, polkit=False)):
+        parts = wanted(a_configuration(), facts)
+        assert {part(parts, RULE).kind, part(parts, SUDOERS).kind} == {Kind.ABSENT}
+
+
+def test_without_polkit_sudo_takes_its_place() -> None:
+    """R-SD-3."""
+    parts = wanted(a_configuration(scraper={}), replace(FACTS, polkit=False))
+    assert part(parts, RULE).kind is Kind.ABSENT
+    assert part(parts, SUDOERS).mode == 0o440
+    assert "NoNewPrivileges=no\n" in part(parts, DROP_IN).content
+
+
+def test_a_credential_that_is_not_there_is_not_loaded() -> None:
+    key = {"source": {"repository": "git@github.com:me/x.git", "key": {"credential": "other-key"}}}
+    settings = a_configuration(scraper=key)
+    assert "other-key" not in part(wanted(settings, FACTS), DROP_IN).content
+    there = replace(FACTS, credentials=frozenset({"other-key"}))
+    assert f"other-key:{CREDENTIALS}/other-key" in part(wanted(settings, there), DROP_IN).content
+
+
+def test_a_limit_of_the_journal_that_somebody_set_stays() -> None:
+    assert sets_journal_limit(["[Journal]\n#SystemMaxUse=\n", "[Journal]\nSystemMaxUse=1G\n"])
+    assert not sets_journal_limit(["[Journal]\n#SystemMaxUse=1G\nSystemMaxUse=\n"])
+    parts = wanted(a_configuration(), replace(FACTS, journal_limited=True))
+    assert installing.JOURNAL not in {item.name for item in parts}
+
+
+# --- what changes
+
+FILE = Wanted(kind=Kind.FILE, name=f"{UNITS}/homeport.service", why="", content="new")
+OURS = Wanted(kind=Kind.DIRECTORY, name="/srv/x", why="", owner="homeport", group="homeport", mode=0o2755)
+THEIRS = Wanted(
+    kind=Kind.OWN, name="/etc/homeport/config.yaml", why="", group="homeport", mode=0o640, content="new"
+)
+SECRET = Wanted(kind=Kind.SECRET, name="/etc/homeport/credentials/s", why="", mode=0o600)
+
+
+def a_file(content: str = "new", owner: str = "root", group: str = "root", mode: int = 0o644) -> Seen:
+    return Seen(kind="file", owner=owner, group=group, mode=mode, content=content)
+
+
+@pytest.mark.parametrize(
+    ("want", "seen", "act"),
+    [
+        (FILE, Seen(), "make"),
+        (FILE, a_file(), None),
+        (FILE, a_file("old"), "write"),
+        (FILE, a_file(mode=0o666), "set"),
+        (FILE, a_file(owner="pi"), "set"),
+        (FILE, Seen(kind="link", content="/dev/null"), "refuse"),
+        (FILE, Seen(kind="directory"), "refuse"),
+        (THEIRS, a_file("theirs", group="homeport", mode=0o640), None),
+        (THEIRS, a_file("theirs", group="homeport", mode=0o644), "set"),
+        (SECRET, a_file("theirs", mode=0o600), None),
+        (SECRET, a_file("theirs", mode=0o604), "set"),
+        (OURS, Seen(), "make"),
+        (OURS, Seen(kind="directory", owner="homeport", group="homeport", mode=0o2755), None),
+        (OURS, Seen(kind="directory", owner="homeport", group="homeport", mode=0o755), "set"),
+        (OURS, Seen(kind="directory", owner="root", group="root", mode=0o755, empty=True), "set"),
+        (OURS, Seen(kind="directory", owner="root", group="root", mode=0o755), "refuse"),
+        (OURS, Seen(kind="directory", owner="pi", group="pi", mode=0o755, empty=True), "refuse"),
+        (OURS, Seen(kind="link", content="/etc"), "refuse"),
+        (Wanted(kind=Kind.USER, name="homeport", why=""), Seen(kind="user"), None),
+        (Wanted(kind=Kind.LINK, name="/usr/local/bin/homeport", why=""), a_file("mine"), None),
+        (Wanted(kind=Kind.ABSENT, name=RULE, why=""), Seen(), None),
+        (Wanted(kind=Kind.ABSENT, name=RULE, why=""), a_file(), "remove"),
+    ],
+)
+def test_only_what_differs_is_changed_and_nobodys_is_taken(want: Wanted, seen: Seen, act: str | None) -> None:
+    change = compare(want, seen)
+    assert (change.act if change else None) == act
+
+
+def test_a_secret_never_shows_in_a_change() -> None:
+    assert "hush" not in repr(replace(FILE, content="hush"))
+
+
+# --- drop-ins
+
+
+@pytest.mark.parametrize(
+    ("path", "word"),
+    [("/srv/x", "/srv/x"), ("/srv/a b", '"/srv/a b"'), ("/srv/50%", "/srv/50%%"), ('/srv/"', '"/srv/\\""')],
+)
+def test_a_path_stays_one_word(path: str, word: str) -> None:
+    assert quoted(path) == word
+    assert f"ReadWritePaths={word}\n" in drop_in([], [path], sudo=False)
+
+
+# --- and away again
+
+
+def test_what_install_writes_uninstall_takes_away_and_nothing_else() -> None:
+    settings = a_configuration(scraper={})
+    made = {item.name for item in wanted(settings, FACTS) if item.kind is Kind.FILE}
+    made |= {SUDOERS}
+    assert {item.name for item in removals(purge=False)} == made
+    left = " ".join(stays(settings, purge=False))
+    for name in ("/etc/homeport", "/var/lib/homeport", "/srv/scraper", "user homeport", "/opt/homeport"):
+        assert name in left
+
+
+def test_a_purge_leaves_the_services() -> None:
+    names = {item.name for item in removals(purge=True)}
+    assert {"/etc/homeport", "/var/lib/homeport"} <= names
+    assert not any(name.startswith("/srv") for name in names)
+    assert "/srv/scraper" in " ".join(stays(a_configuration(scraper={}), purge=True))
