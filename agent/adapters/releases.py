@@ -215,7 +215,7 @@ class ReleaseDirectory:
         elif source.exists():
             shutil.copy2(source, aside)
         else:
-            aside.mkdir(mode=0o755)
+            aside.mkdir()  # the umask, or a default access list, says who else may write here
         files.syncfs(self._shared_root)
         aside.rename(target)
         files.fsync_directory(target.parent)

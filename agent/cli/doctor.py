@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from agent import __version__
 from agent.cli.client import Client
@@ -27,18 +26,6 @@ from agent.system import commands, files, programs
 from agent.system.machine import Machine
 
 UNIT_PROPERTIES = ("LoadState", "Id", "ActiveState", "NeedDaemonReload")
-
-
-def add(commands_: Any, shared: argparse.ArgumentParser) -> None:
-    """Declares the subcommand."""
-    parser = commands_.add_parser(
-        "doctor",
-        parents=[shared],
-        help="look for everything that is wrong on this machine",
-        description="Looks at configuration, programs, units, rights, secrets, disks, clock and deployments, and says"
-        " what to do. It changes nothing. Exit status 1: there is an error.",
-    )
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -140,7 +127,7 @@ def _installation(settings: Settings) -> Iterator[Check]:
         yield _only_root("rights", "the rules of polkit and the credentials")
         return
     machine = Machine()
-    changes = changes_of(installing.wanted(settings, facts_of(machine)), machine.look)
+    changes = changes_of(installing.wanted(settings, facts_of(machine, settings)), machine.look)
     for change in changes:
         yield checkup.error("installed", " ".join(told(change).split()), "`sudo homeport install` mends it")
     if not changes:

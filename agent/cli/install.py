@@ -7,7 +7,6 @@ place, it is run again.
 import argparse
 import os
 import time
-from typing import Any
 
 from agent import __version__
 from agent.cli.client import Client
@@ -31,31 +30,14 @@ from agent.system.machine import Machine
 HEALTH_SECONDS = 30.0
 
 
-def add(commands_: Any, shared: argparse.ArgumentParser) -> None:
-    """Declares the subcommand."""
-    parser = commands_.add_parser(
-        "install",
-        parents=[shared],
-        help="make this machine run the agent under systemd",
-        description="Makes user, directories, units, rights and secrets as /etc/homeport/config.yaml needs them, and"
-        " starts the agent. What is there already stays; a second run changes nothing.",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what would be changed, and change nothing"
-    )
-    parser.add_argument(
-        "--no-start", action="store_true", help="leave the agent as it is: neither start nor restart it"
-    )
-    parser.set_defaults(run=run)
-
-
 def run(options: argparse.Namespace) -> int:
     """Plans, tells, and does it."""
     demand_root("install")
     demand_place()
     os.umask(0o022)
     machine = Machine()
-    settings, facts = settings_of_file(), facts_of(machine)
+    settings = settings_of_file()
+    facts = facts_of(machine, settings)
     _demand_sudo(facts, settings)
     changes = changes_of(installing.wanted(settings, facts), machine.look)
     _refuse([change for change in changes if change.act == "refuse"])

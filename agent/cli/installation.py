@@ -12,7 +12,7 @@ from agent.core.errors import ConfigError, Refused
 from agent.core.installing import CONFIG, CREDENTIALS, Change, Facts, Seen, Wanted
 from agent.core.settings import Settings
 from agent.core.unitfiles import STARTER, sets_journal_limit
-from agent.system import configfile
+from agent.system import commands, configfile
 from agent.system.machine import Machine
 from agent.system.systemctl import SYSTEMCTL
 from agent.system.units import Verb
@@ -63,7 +63,7 @@ def as_the_unit_sees_it() -> Loaded:
     return Loaded(loaded.settings, loaded.secrets, known, loaded.warnings)
 
 
-def facts_of(machine: Machine) -> Facts:
+def facts_of(machine: Machine, settings: Settings) -> Facts:
     """What has to be known of this machine."""
     found = [f"{place}/journald.conf" for place in _JOURNAL_PLACES]
     for place in _JOURNAL_PLACES:
@@ -77,6 +77,10 @@ def facts_of(machine: Machine) -> Facts:
             [machine.read(name) for name in found if name != installing.JOURNAL]
         ),
         credentials=frozenset(machine.names(CREDENTIALS)),
+        users={
+            unit: commands.properties(unit, ["User"]).get("User", "")
+            for unit in installing.units_of(settings)
+        },
     )
 
 
@@ -90,8 +94,9 @@ def told(change: Change) -> str:
     """A line for a person."""
     want = change.what
     about = {"user": f"user {want.name}", "member": f"{want.name} in group {want.content}"}
+    about["access"] = f"{want.name} for user {want.content}"
     what = about.get(str(want.kind), want.name)
-    if change.act in ("make", "set") and want.kind not in ("user", "member", "link"):
+    if change.act in ("make", "set") and want.kind not in ("user", "member", "link", "access"):
         what += f" ({want.owner}:{want.group} {want.mode:04o})"
     return f"{change.act:<7}{what}: {change.say or want.why}"
 

@@ -19,9 +19,7 @@ from agent.cli import (
     deliveries,
     demo,
     deploy,
-    doctor,
     history,
-    install,
     logs,
     reload,
     rollback,
@@ -29,8 +27,8 @@ from agent.cli import (
     secret,
     serve,
     service,
+    setup,
     status,
-    uninstall,
 )  # fmt: skip
 from agent.core.errors import ConfigError, HomeportError, Refused, Unavailable
 
@@ -57,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     for module in (
         serve, demo, check, schema, secret, reload, status,
         deploy, rollback, history, logs, deliveries, service, backup,
-        install, uninstall, doctor,
+        setup,
     ):  # fmt: skip
         module.add(commands, shared)
     return whole

@@ -1,7 +1,6 @@
 """`homeport uninstall`: the agent is stopped, and what `install` made is taken away. The services go on running."""
 
 import argparse
-from typing import Any
 
 from agent.cli.installation import changes_of, demand_root, settings_of_file, told
 from agent.cli.show import emit
@@ -11,26 +10,6 @@ from agent.core.settings import Settings
 from agent.core.uninstalling import removals, stays
 from agent.system import commands
 from agent.system.machine import Machine
-
-
-def add(commands_: Any, shared: argparse.ArgumentParser) -> None:
-    """Declares the subcommand."""
-    parser = commands_.add_parser(
-        "uninstall",
-        parents=[shared],
-        help="take the agent off this machine; services and their data stay",
-        description="Stops the agent and takes away its units and rights. Configuration, state and backups stay unless"
-        " --purge is given; the services and their directories always do.",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what would be removed, and remove nothing"
-    )
-    parser.add_argument(
-        "--purge",
-        action="store_true",
-        help="also the configuration, secrets, state, backups and user homeport",
-    )
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

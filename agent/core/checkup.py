@@ -53,19 +53,27 @@ def of_unit(unit: str, found: Mapping[str, str]) -> Check:
     """A unit that a service runs as, by its properties of `systemctl show`; without any, systemd did not answer."""
     name = f"unit {unit}"
     load = found.get("LoadState", "")
-    if not load:
-        return warning(name, "systemd does not answer: not looked at")
-    if load == "masked":
-        return error(name, "is masked: nothing can start it", f"`systemctl unmask {unit}`")
     if load != "loaded":
-        hint = f"write /etc/systemd/system/{unit}, then `systemctl daemon-reload`"
-        return error(name, f"systemd cannot load it: {load}", hint)
+        return _of_no_unit(unit, load)
     if found.get("Id", unit) != unit:
         hint = f"write `runtime.unit: {found['Id']}`: rights are given by that name"
         return error(name, f"is another name of {found['Id']}", hint)
     if found.get("NeedDaemonReload") == "yes":
         return warning(name, "its file was changed since systemd read it", "`systemctl daemon-reload`")
-    return ok(name, f"{found.get('ActiveState', '')}")
+    if found.get("ActiveState") == "failed":
+        return warning(name, "has failed", f"`systemctl status {unit}`, `journalctl -u {unit}`")
+    return ok(name, found.get("ActiveState", ""))
+
+
+def _of_no_unit(unit: str, load: str) -> Check:
+    """Of one that cannot be started at all."""
+    name = f"unit {unit}"
+    if not load:
+        return warning(name, "systemd does not answer: not looked at")
+    if load == "masked":
+        return error(name, "is masked: nothing can start it", f"`systemctl unmask {unit}`")
+    hint = f"write /etc/systemd/system/{unit}, then `systemctl daemon-reload`"
+    return error(name, f"systemd cannot load it: {load}", hint)
 
 
 def of_space(place: str, free_bytes: int, free_inodes: int | None) -> Check:

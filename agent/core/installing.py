@@ -44,12 +44,15 @@ class Kind(StrEnum):
     SECRET = "secret"  # noqa: S105 - a word
     KEY = "key"
     LINK = "link"
+    ACCESS = "access"
+    """Of the user that a service's unit runs as, to the service's directory."""
     ABSENT = "absent"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """One part: `name` is a path or a user; `content` a file's text, a link's target, the group of a member."""
+    """One part: `name` is a path or a user; `content` a file's text, a link's target, the group of a member, or who is
+    given access."""
 
     kind: Kind
     name: str
@@ -92,6 +95,8 @@ class Facts:
     polkit: bool = True
     journal_limited: bool = False
     credentials: frozenset[str] = frozenset()
+    users: Mapping[str, str] = field(default_factory=dict)
+    """Of units, whom they run as; "" for root, and for a unit that is not there."""
 
 
 def wanted(settings: Settings, facts: Facts) -> list[Wanted]:
@@ -105,6 +110,7 @@ def wanted(settings: Settings, facts: Facts) -> list[Wanted]:
         Wanted(kind=Kind.DIRECTORY, name=CREDENTIALS, mode=0o700, why="secrets, which systemd hands over"),
         *_secrets(settings),
         *_directories(settings),
+        *_access(settings, facts),
         *(Wanted(kind=Kind.FILE, name=f"{UNITS}/{name}", content=facts.units[name], why="systemd's unit")
           for name in SHIPPED),
         _drop_in(settings, facts),
@@ -132,7 +138,7 @@ def compare(want: Wanted, seen: Seen) -> Change | None:
         return Change("remove", want) if seen.kind else None
     if not seen.kind:
         return Change("make", want)
-    if want.kind in (Kind.USER, Kind.MEMBER, Kind.LINK):
+    if want.kind in (Kind.USER, Kind.MEMBER, Kind.ACCESS, Kind.LINK):
         return None  # a link: whatever is under that name, a person put it there
     return _compared(want, seen)
 
@@ -197,6 +203,20 @@ def _directories(settings: Settings) -> list[Wanted]:
         Wanted(kind=Kind.DIRECTORY, name=path, owner=USER, group=USER, mode=mode, why=why)
         for path, mode, why in (*own, *services)
     ]
+
+
+def _access(settings: Settings, facts: Facts) -> list[Wanted]:
+    """Nobody but user and group homeport can read a release; and who is in that group may do everything on the agent's
+    socket, so a service's user is not put into it."""
+    found = []
+    for name, service in sorted(settings.services.items()):
+        user = (
+            facts.users.get(service.runtime.unit, "") if isinstance(service.runtime, SystemdRuntime) else ""
+        )
+        if user not in ("", "root", USER):
+            why = f"{name} runs as {user}: it reads releases, and writes shared/"
+            found.append(Wanted(kind=Kind.ACCESS, name=service.directory, content=user, why=why))
+    return found
 
 
 def _drop_in(settings: Settings, facts: Facts) -> Wanted:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.core.errors import Refused
-from agent.core.installing import HOME, SERVICE, Change, Kind, Seen, Wanted
+from agent.core.installing import HOME, SERVICE, USER, Change, Kind, Seen, Wanted
 from agent.system import commands, files
 
 SECRET_BYTES = 32
@@ -70,6 +70,8 @@ class Machine:
         if want.kind in (Kind.USER, Kind.MEMBER):
             return self._accounts.look(want)
         path = self._at(want.name)
+        if want.kind is Kind.ACCESS:
+            return Seen(kind=str(want.kind) if _has_access(path, want.content) else "")
         try:
             status = path.lstat()
         except (FileNotFoundError, NotADirectoryError):
@@ -113,6 +115,8 @@ class Machine:
             self._remove(want, path)
         elif want.kind in (Kind.USER, Kind.MEMBER):
             self._accounts.make(want)
+        elif want.kind is Kind.ACCESS:
+            _give_access(path, want.content)
         elif change.act == "set":
             self._own(path, want)
         elif want.kind is Kind.DIRECTORY:
@@ -187,6 +191,25 @@ def _name(ask: Callable[[], str], number: int) -> str:
         return ask()
     except KeyError:
         return str(number)
+
+
+def _has_access(directory: Path, user: str) -> bool:
+    shown = [commands.run("getfacl", "-cp", "--", str(place)) for place in (directory, directory / "shared")]
+    wanted = (f"default:user:{user}:r-x", f"default:user:{user}:rwx")
+    return all(
+        not done.status and line in done.text.split() for done, line in zip(shown, wanted, strict=True)
+    )
+
+
+def _give_access(directory: Path, user: str) -> None:
+    """By access control lists, acl(5), which what is made later inherits. Not by root, but by whose directory it is: so
+    no link in it leads anywhere."""
+    read, write = f"u:{user}:rX,d:u:{user}:rX,d:o::-", f"u:{user}:rwX,d:u:{user}:rwX,d:o::-"
+    own = f"u:{USER}:rwX,d:u:{USER}:rwX"
+    script = 'mkdir -p "$1/shared" && setfacl -R -m "$2" -- "$1" && setfacl -R -m "$3" -- "$1/shared"'
+    _demand(
+        "runuser", "-u", USER, "--", "/bin/sh", "-c", script, "sh", str(directory), read, f"{write},{own}"
+    )
 
 
 def _make_key(path: Path) -> None:

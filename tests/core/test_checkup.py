@@ -15,6 +15,7 @@ from agent.core.checkup import MIB, Level
         ({"LoadState": "loaded", "Id": "a.service", "ActiveState": "active"}, Level.OK),
         ({"LoadState": "loaded", "Id": "b.service"}, Level.ERROR),
         ({"LoadState": "loaded", "Id": "a.service", "NeedDaemonReload": "yes"}, Level.WARNING),
+        ({"LoadState": "loaded", "Id": "a.service", "ActiveState": "failed"}, Level.WARNING),
         ({"LoadState": "masked"}, Level.ERROR),
         ({"LoadState": "not-found"}, Level.ERROR),
         ({"LoadState": "bad-setting"}, Level.ERROR),

@@ -77,6 +77,15 @@ def test_a_services_unit_gets_rights_and_its_directory_a_place() -> None:
     assert (directory.owner, directory.group, directory.mode) == ("homeport", "homeport", 0o2755)
 
 
+@pytest.mark.parametrize(
+    ("user", "given"), [("bot", True), ("", False), ("root", False), ("homeport", False)]
+)
+def test_a_unit_with_a_user_of_its_own_gets_at_its_releases(user: str, given: bool) -> None:
+    parts = wanted(a_configuration(bot={}), replace(FACTS, users={"bot.service": user}))
+    found = [(item.name, item.content) for item in parts if item.kind is Kind.ACCESS]
+    assert found == ([("/srv/bot", "bot")] if given else [])
+
+
 def test_without_a_unit_there_is_no_rule() -> None:
     """R-SD-2."""
     for facts in (FACTS, replace(FACTS, polkit=False)):

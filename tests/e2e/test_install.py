@@ -24,7 +24,7 @@ UNIT = """
 StartLimitIntervalSec=0
 [Service]
 Type=exec
-User=homeport
+User=app
 WorkingDirectory=/srv/app/current
 Environment=PORT=9100
 EnvironmentFile=-/srv/app/current/.homeport-environment
@@ -57,6 +57,7 @@ def first(pi: Pi, wheelhouse: Path) -> First:
 def homeport(pi: Pi, first: First) -> Installed:
     """One service whose unit is the user's; its first version is live. Deliveries are signed with a secret of ours."""
     made = Installed(pi)
+    pi.run("useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", "app")
     pi.put("/etc/systemd/system/app.service", UNIT)
     pi.put("/etc/systemd/system/other.service", UNIT)
     pi.run("systemctl", "daemon-reload")
@@ -155,6 +156,22 @@ def test_the_agent_deploys_through_the_rule(homeport: Installed) -> None:
     assert answer is not None
     assert answer["version"] == "by-the-rule"
     assert homeport.pi.run("systemctl", "show", "--property=InvocationID", "app").stdout != before
+
+
+def test_the_services_own_user_reads_releases_and_writes_what_is_shared(homeport: Installed) -> None:
+    pi = homeport.pi
+    assert pi.run("stat", "--format=%U", "/srv/app/shared/data/app.db").stdout == "app\n"
+    pi.run("cat", "/srv/app/current/serve.py", user="app")
+    for words in (
+        "touch /srv/app/current/serve.py",
+        "touch /srv/app/x",
+        "ls /var/lib/homeport",
+        f"cat {CONFIG}",
+    ):
+        assert pi.run(*words.split(), user="app", check=False).returncode != 0, words
+    pi.run("touch", "/srv/app/shared/data/by-the-service", user="app")
+    pi.run("homeport", "backup", "create", "app")
+    pi.run("rm", "/srv/app/shared/data/by-the-service", user="homeport")
 
 
 @pytest.mark.parametrize(
