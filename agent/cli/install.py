@@ -22,7 +22,7 @@ from agent.cli.installation import (
 from agent.cli.show import emit
 from agent.core import installing
 from agent.core.errors import ConfigError, HomeportError, Refused, StepFailed
-from agent.core.installing import SERVICE, Change, Facts
+from agent.core.installing import SERVICE, Change, Facts, Kind
 from agent.core.settings import Settings
 from agent.system import commands
 from agent.system.machine import Machine
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     facts = facts_of(machine, settings)
     _demand_sudo(facts, settings)
     changes = changes_of(installing.wanted(settings, facts), machine.look)
-    _refuse([change for change in changes if change.act == "refuse"])
+    _refuse(changes)
     notes = _notes(settings, facts)
     if options.dry_run:
         _report(options, changes, [*notes, "Nothing was changed."], {})
@@ -63,9 +63,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _refuse(changes: list[Change]) -> None:
-    if changes:
-        lines = "; ".join(f"{change.what.name} {change.say}" for change in changes)
-        raise Refused(409, "not-installable", f"nothing was changed: {lines}")
+    """Before anything is changed: what a person must look at first, and what is lacking for the rest."""
+    if lines := [f"{change.what.name} {change.say}" for change in changes if change.act == "refuse"]:
+        raise Refused(409, "not-installable", f"nothing was changed: {'; '.join(lines)}")
+    given = [change for change in changes if change.what.kind is Kind.ACCESS]
+    if given and commands.run("setfacl", "--version").status:
+        raise Refused(
+            409, "not-installable", "nothing was changed: setfacl is not there", hint="`apt install acl`"
+        )
 
 
 def _demand_sudo(facts: Facts, settings: Settings) -> None:

@@ -219,12 +219,14 @@ def test_without_polkit_it_goes_by_sudo_and_that_is_said(homeport: Installed) ->
             )
         ]
         lines = pi.get("/etc/sudoers.d/homeport")
+        exposed = pi.run("systemd-analyze", "security", "--no-pager", "homeport").stdout
     finally:
         pi.run("sh", "-ec", back)
         again = pi.run("homeport", "install").stdout
     assert "by sudo, since there is no polkit" in said
     assert ended["state"] == "succeeded", ended
     assert all(others)
+    assert "level for homeport.service: 5.7" in exposed
     assert "*" not in lines
     assert "by polkit" in again
     assert pi.run("ls", "/etc/sudoers.d/homeport", check=False).returncode != 0
