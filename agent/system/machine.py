@@ -118,6 +118,8 @@ class Machine:
         elif want.kind is Kind.ACCESS:
             _give_access(path, want.content)
         elif change.act == "set":
+            if want.owner != "root":
+                self._demand_roots_way(path)
             self._own(path, want)
         elif want.kind is Kind.DIRECTORY:
             self._make_directory(path, want)
