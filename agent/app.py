@@ -25,6 +25,7 @@ from agent.core.configuration import needs_secrets
 from agent.core.errors import ConfigError, Unavailable
 from agent.core.model import Deployment, State
 from agent.core.reload import Difference, Reloaded, difference, in_force
+from agent.core.restores import RESTORED
 from agent.core.settings import Settings
 from agent.parts import hashes_of, keys_of, site_of, webhook_secrets_of, zone_of
 from agent.services.backup import Backups, Readers
@@ -115,6 +116,7 @@ class Agent:
         """What keeps the services' data: backups, their rules, restores, drills."""
         store, readers = a_store(state_dir / "backups", version=__version__), Readers()
         rows, restores = BackupRows(self.database, self.clock), RestoreRows(self.database, self.clock)
+        self._restored = restores
         places = Derived(self.sites, lambda site: Place(Path(site.settings.directory)))
         sources = Derived(self.sites, lambda site: sources_of(site.settings))
         self.pruning = Pruning(
@@ -153,8 +155,16 @@ class Agent:
             site, self.services, self.events, self.locks[site.name], self.clock,
             every=self._settings.monitor.every,
             health=lambda: self.monitor.health().get(site.name, ("unknown", "")),
-            look=partial(self._look_at, site.name),
+            look=partial(self._look_at, site.name), in_hand=self._in_hand,
         )  # fmt: skip
+
+    async def _in_hand(self, name: str) -> bool:
+        """Whether a deployment or a restore that was begun says what is to run, or a person must: data that could not
+        be put back."""
+        if any(deployment.service == name for deployment in await self.journal.unfinished()):
+            return True
+        newest = next(iter(await self._restored.of(name)), None)
+        return newest is not None and (newest.state not in RESTORED or newest.reason == "restore-failed")
 
     async def _look_at(self, name: str) -> None:
         await self.monitor.look(name)

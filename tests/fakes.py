@@ -13,6 +13,7 @@ from agent.core.model import Backup, Deployment, Fault, Launch, Probed, Release,
 from agent.core.ports import Heard, unheard
 from agent.core.reuse import ABSENT
 from agent.core.settings import Reuse
+from agent.system.units import UnitError, UnitState, Verb
 
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -515,3 +516,25 @@ class FakeSaves:
             if deployment.migrated
             else ""
         )
+
+
+class FakeUnits:
+    """`system.units.Units` of one unit, which is as it was told to be. The real ways are tried on a virtual Pi."""
+
+    def __init__(self, active: str = "active", load: str = "loaded") -> None:
+        self.state = UnitState(load=load, active=active, sub="running" if active == "active" else active)
+        self.errors: list[UnitError] = []
+        """What the next looks fail with."""
+
+    async def look(self, unit: str) -> UnitState:
+        del unit
+        await asyncio.sleep(0)
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.state
+
+    async def call(self, verb: Verb, unit: str, *, patience: float) -> str:
+        raise AssertionError(f"{verb} {unit} within {patience}")
+
+    async def close(self) -> None:
+        """Holds nothing."""

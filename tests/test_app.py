@@ -161,7 +161,9 @@ async def test_many_reloads_leave_no_task_behind(house: House, monkeypatch: pyte
         before = await tasks()
         for count in range(4, 54):
             await reload(count)
-        assert await tasks() == before
+        async with asyncio.timeout(30):  # a poll that is going on is a task, too
+            while await tasks() > before:
+                pass
         assert set(agent.roster._posts) == {"app", "other"}
 
 

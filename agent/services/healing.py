@@ -8,9 +8,10 @@ agent; that nobody tries any more is not: it stands in the hold.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from agent.core import patience
-from agent.core.errors import StepFailed
+from agent.core.errors import StepFailed, Unavailable
 from agent.core.healing import GIVEN_UP, Restarts
 from agent.core.model import Release
 from agent.core.ports import Clock
@@ -28,7 +29,8 @@ ACTOR = "homeport"
 
 
 class Healer:
-    """One service's. `health` is what the monitor says of it, (state, detail); `look` makes the monitor look again."""
+    """One service's. `health` is what the monitor says of it, (state, detail); `look` makes the monitor look again;
+    `in_hand`: a deployment or a restore says what is to run, or a person must."""
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class Healer:
         every: float,
         health: Callable[[], tuple[str, str]],
         look: Callable[[], Awaitable[None]],
+        in_hand: Callable[[str], Awaitable[bool]],
     ) -> None:
         self._site = site
         self._services = services
@@ -50,6 +53,8 @@ class Healer:
         self._every = every
         self._health = health
         self._look = look
+        self._in_hand = in_hand
+        self._release = ""
         self._restarts = Restarts()
         self._gave_up = False
 
@@ -63,18 +68,19 @@ class Healer:
 
     async def heal(self) -> None:
         """What is to be done now, if anything."""
-        state, detail = self._health()
-        if state != "unhealthy" or self._lock.locked() or await self._is_given_up():
+        if self._health()[0] != "unhealthy" or await self._is_given_up():
             return
-        rules = self._site.settings.health
-        due = self._restarts.due(self._clock.monotonic(), rules.restarts, rules.timeout + rules.soak)
-        if due is None:
-            await self._give_up(detail)
-        elif due == 0:
-            async with self._lock:
-                started = await self._start_again(detail)
-            if started:
-                within(patience.asking(rules))
+        if self._lock.locked():
+            return  # no await between this and the lock: it would wait for a whole deployment
+        async with self._lock:
+            try:
+                acted = await self._treat()
+            except StepFailed as failure:
+                log.warning("%s cannot be looked at: %s", self._site.name, failure)
+                return
+        if acted:
+            within(patience.asking(self._site.settings.health))
+            with suppress(Unavailable):  # the monitor looks again by itself
                 await self._look()
 
     async def _is_given_up(self) -> bool:
@@ -86,6 +92,26 @@ class Healer:
             self._gave_up, self._restarts = False, Restarts()
         return False
 
+    async def _treat(self) -> bool:
+        """Looks once more first: what the monitor said may be over, or somebody else's. Whether it was restarted."""
+        site, rules = self._site, self._site.settings.health
+        live = await self._services.live(site.name)
+        if live is None or await self._in_hand(site.name) or await site.runtime.recovers():
+            return False
+        release = Release(name=live.release, service=site.name, revision=live.revision)
+        seen = await observe(site.runtime, site.probes_at_rest, site.launch(release), self._clock)
+        if seen.good:
+            return False
+        if self._release != release.name:
+            self._release, self._restarts = release.name, Restarts()
+        detail = seen.complaint or "the process is not running"
+        due = self._restarts.due(self._clock.monotonic(), rules.restarts, rules.timeout + rules.soak)
+        if due is None:
+            await self._give_up(detail)
+        elif due == 0:
+            await self._start_again(release, detail)
+        return due == 0
+
     async def _give_up(self, detail: str) -> None:
         count = self._site.settings.health.restarts
         reason = clean(f"{GIVEN_UP} {count} restart{'' if count == 1 else 's'} within an hour: {detail}", 256)
@@ -93,24 +119,19 @@ class Healer:
         await self._services.hold(self._site.name, actor=ACTOR, reason=reason)
         self._gave_up = True
 
-    async def _start_again(self, detail: str) -> bool:
-        """The lock is held. Looks once more first: what the monitor said may be over."""
+    async def _start_again(self, release: Release, detail: str) -> None:
         site = self._site
-        live = await self._services.live(site.name)
-        if live is None or await site.runtime.recovers():
-            return False
-        release = Release(name=live.release, service=site.name, revision=live.revision)
-        if (await observe(site.runtime, site.probes_at_rest, site.launch(release), self._clock)).good:
-            return False
-        self._restarts = self._restarts.after(self._clock.monotonic())
-        data = {"detail": detail, "release": release.name, "count": len(self._restarts.at)}
         log.warning("%s is started again: %s", site.name, detail)
-        await self._events.record("service.restarted", self._clock.now(), service=site.name, data=data)
+        self._restarts = self._restarts.after(self._clock.monotonic())
         try:
             await finish(_again(site, release))
         except StepFailed as failure:
             log.error("%s cannot be started again: %s", site.name, failure)
-        return True
+        data = {"detail": detail, "release": release.name, "count": len(self._restarts.at)}
+        try:
+            await self._events.record("service.restarted", self._clock.now(), service=site.name, data=data)
+        except Unavailable as problem:  # a service is not left down because its journal is full
+            log.warning("%s was started again, which could not be written down: %s", site.name, problem)
 
 
 async def _again(site: Site, release: Release) -> None:

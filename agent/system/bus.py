@@ -37,6 +37,8 @@ _WHY = {
 }
 ANSWER_SECONDS = 25.0
 """For one answer of systemd; a job's end may take longer and is waited for by itself."""
+JOB_LOOK_SECONDS = 10.0
+"""So often it is asked whether the connection still stands while a job is waited for."""
 _KEPT = 64
 """Ends of jobs that nobody has asked for yet."""
 
@@ -70,24 +72,28 @@ class BusUnits:
         (job,) = await self._manager(_METHODS[verb], unit, "replace")
         try:
             async with asyncio.timeout(patience):
-                return await self._end_of(job)
+                return await self._end_of(job, unit)
         except TimeoutError:
             text = f"systemd's job to {verb} {unit} has not ended after {patience:.0f} s"
             raise UnitError(Why.STUCK, text) from None
 
     async def close(self) -> None:
         """See the protocol."""
-        self._lose()
+        self._lose(self._bus)
 
     # --- jobs
 
-    async def _end_of(self, job: str) -> str:
+    async def _end_of(self, job: str, unit: str) -> str:
         if job in self._ended:
             return self._ended.pop(job)
         end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._jobs[job] = end
         try:
-            return await end
+            while not end.done():
+                await asyncio.wait({end}, timeout=JOB_LOOK_SECONDS)
+                if not end.done():  # a connection that is lost says nothing by itself
+                    await self._manager("GetUnit", unit)
+            return end.result()
         finally:
             self._jobs.pop(job, None)
 
@@ -123,50 +129,56 @@ class BusUnits:
     ) -> tuple[Any, ...]:
         from sdbus import SdBusBaseError
 
-        bus = await self._connected()
+        bus: Any = None
         try:
-            message = bus.new_method_call_message(_SYSTEMD, path, interface, method)
-            if words:
-                message.append_data(signature, *words)
             async with asyncio.timeout(ANSWER_SECONDS):
+                bus = await self._connected()
+                message = bus.new_method_call_message(_SYSTEMD, path, interface, method)
+                if words:
+                    message.append_data(signature, *words)
                 answer = await bus.call_async(message)
             return tuple(answer.parse_to_tuple())
         except (SdBusBaseError, OSError, TimeoutError) as error:
-            raise self._translated(error) from error
+            found = _translated(error)
+            if found.why is Why.UNREACHABLE:
+                self._lose(bus)
+            raise found from error
 
     async def _connected(self) -> Any:
-        from sdbus import SdBusBaseError, sd_bus_open_system
+        """The connection. Its signals are asked for before anybody uses it; one that fails meanwhile is closed."""
+        from sdbus import sd_bus_open_system
 
         async with self._opening:
             if self._bus is None:
+                bus = sd_bus_open_system()
                 try:
-                    bus = sd_bus_open_system()
-                    match = bus.match_signal_async(_SYSTEMD, _PATH, _MANAGER, "JobRemoved", self._removed)
-                    async with asyncio.timeout(ANSWER_SECONDS):
-                        self._slot = await match
-                        await bus.call_async(
-                            bus.new_method_call_message(_SYSTEMD, _PATH, _MANAGER, "Subscribe")
-                        )
-                except (SdBusBaseError, OSError, TimeoutError) as error:
-                    raise self._translated(error) from error
-                self._bus = bus
+                    slot = await bus.match_signal_async(
+                        _SYSTEMD, _PATH, _MANAGER, "JobRemoved", self._removed
+                    )
+                    await bus.call_async(bus.new_method_call_message(_SYSTEMD, _PATH, _MANAGER, "Subscribe"))
+                except BaseException:
+                    bus.close()
+                    raise
+                self._bus, self._slot = bus, slot
             return self._bus
 
-    def _translated(self, error: Exception) -> UnitError:
-        name = getattr(error, "dbus_error_name", "")
-        text = str(error.args[-1]) if error.args else type(error).__name__
-        unmapped = error.args[0] if len(error.args) > 1 and str(error.args[0]).startswith("org.") else name
-        why = _WHY.get(str(unmapped), Why.FAILED if name or unmapped else Why.UNREACHABLE)
-        if why is Why.UNREACHABLE:
-            self._lose()
-        return UnitError(why, text)
-
-    def _lose(self) -> None:
-        """The connection is of no use any more; whoever waits for a job is told."""
-        bus, self._bus, self._slot = self._bus, None, None
+    def _lose(self, bus: Any) -> None:
+        """This connection is of no use any more; whoever waits for a job is told. A late error of an earlier one
+        changes nothing."""
+        if bus is None or bus is not self._bus:
+            return
+        self._bus, self._slot = None, None
         for waiting in self._jobs.values():
             if not waiting.done():
                 waiting.set_exception(UnitError(Why.UNREACHABLE, "the connection to systemd was lost"))
         self._ended.clear()
-        if bus is not None:
-            bus.close()
+        bus.close()
+
+
+def _translated(error: Exception) -> UnitError:
+    """An error that the library does not know has its name and its text as arguments."""
+    text = str(error.args[-1]) if error.args else type(error).__name__
+    named = len(error.args) > 1 and str(error.args[0]).startswith("org.")
+    name = str(error.args[0]) if named else str(getattr(error, "dbus_error_name", ""))
+    ours = name.startswith((_SYSTEMD, "org.freedesktop.PolicyKit"))
+    return UnitError(_WHY.get(name, Why.FAILED if ours else Why.UNREACHABLE), text)

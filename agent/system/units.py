@@ -64,9 +64,14 @@ class UnitState:
     """Whether its file was changed since systemd read it."""
 
     @property
-    def runs(self) -> bool:
-        """Whether its main process is up."""
+    def is_active(self) -> bool:
+        """Whether systemd calls it active: a timer that waits is, and a job that has ended well."""
         return self.active in ("active", "reloading")
+
+    @property
+    def runs(self) -> bool:
+        """Whether its main process is up (R-SD-10)."""
+        return self.is_active and self.sub != "exited"
 
 
 OF_UNIT = ("LoadState", "ActiveState", "SubState", "InvocationID", "NeedDaemonReload")

@@ -184,6 +184,7 @@ async def test_who_was_started_while_current_named_another_release_is_not_taken_
     pi.run("systemctl", "restart", UNIT)
     assert await named(runtime) == ""
     released(tmp_path)  # and only then back
+    assert await named(runtime) == "", "that it is named again does not make it known"
     with pytest.raises(StepFailed, match="another release"):
         await runtime.start(released(tmp_path, "2-bbbbbbb"))
 
@@ -195,8 +196,9 @@ async def test_the_unit_finds_its_release_and_its_environment(
     odd = "a\"b\\c`d$e f'g#h;i%j"
     current = tmp_path / "current"
     put(
-        f"[Service]\nType=oneshot\nRemainAfterExit=yes\nWorkingDirectory={current}\n"
-        f"EnvironmentFile={current}/{RELEASE_ENVIRONMENT}\nExecStart=/bin/sh -c 'pwd -P; env -0 > env'\n"
+        f"[Service]\nType=notify\nNotifyAccess=all\nWorkingDirectory={current}\n"
+        f"EnvironmentFile={current}/{RELEASE_ENVIRONMENT}\n"
+        "ExecStart=/bin/sh -c 'pwd -P; env -0 > env; systemd-notify --ready; exec sleep 600'\n"
     )
     options = settings.SystemdRuntime(unit=UNIT, environment={"ODD": odd})
     runtime = OnPi(pi, options, tmp_path, units)
@@ -208,7 +210,9 @@ async def test_the_unit_finds_its_release_and_its_environment(
     assert found["ODD"] == odd
     assert (found["HOMEPORT_SERVICE"], found["HOMEPORT_REVISION"]) == (launch.service, launch.revision)
     assert "HOMEPORT_TOKEN" not in found
-    assert str(place) in await runtime.output()
+    async with asyncio.timeout(10):
+        while str(place) not in await runtime.output():  # noqa: ASYNC110 - the event is journald's
+            await asyncio.sleep(0.1)
 
 
 @pytest.mark.parametrize(
@@ -220,6 +224,8 @@ async def test_the_unit_finds_its_release_and_its_environment(
             Fault.WORLD,
         ),
         ("[Service]\nType=exec\nExecStart=/nonexistent\n", "start-failed", Fault.COMMIT),
+        ("[Unit]\nConditionPathExists=/no\n" + PLAIN, "start-failed", Fault.COMMIT),
+        ("[Service]\nType=oneshot\nExecStart=/bin/true\n", "start-failed", Fault.COMMIT),
         ("[Service]\nType=notify\nExecStart=/bin/sh -c 'echo oh no; exit 3'\n", "start-failed", Fault.COMMIT),
         (
             "[Service]\nType=notify\nTimeoutStartSec=1\nExecStart=/bin/sleep 60\n",
@@ -241,6 +247,28 @@ async def test_whose_fault_a_failed_start_is(
         async with asyncio.timeout(10):  # the journal is slow on a busy machine
             while "oh no" not in await runtime.output():  # noqa: ASYNC110 - the event is journald's
                 await asyncio.sleep(0.1)
+
+
+async def test_a_socket_that_starts_it_between_stop_and_start_is_no_obstacle(
+    pi: Pi, put: Callable[..., None], runtime: OnPi, tmp_path: Path
+) -> None:
+    """Somebody connects all the time: as soon as the old instance has ended, systemd starts the new one."""
+    put("[Socket]\nListenStream=127.0.0.1:9345\n", "tried.socket")
+    put(PLAIN)
+    pi.run("systemctl", "start", "tried.socket")
+    await runtime.start(released(tmp_path))
+    pi.run("sh", "-c", "while :; do (echo >/dev/tcp/127.0.0.1/9345); done 2>/dev/null & echo $! >/tmp/noise")
+    try:
+        for number, name in enumerate(("2-bbbbbbb", "3-ccccccc", "4-ddddddd")):
+            launch = released(tmp_path, name)
+            await runtime.look()
+            await runtime.stop()
+            await asyncio.sleep(0.2 * number)
+            assert (await runtime.start(launch)).release == name
+            assert await named(runtime) == name
+    finally:
+        pi.run("sh", "-c", "kill $(cat /tmp/noise)")
+        pi.run("systemctl", "stop", "tried.socket", "tried.service", check=False)
 
 
 async def test_many_starts_do_not_meet_systemds_limit(runtime: OnPi, tmp_path: Path) -> None:

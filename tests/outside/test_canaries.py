@@ -251,7 +251,9 @@ class Watch:
         words, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
         if f"HOME={self._home}".encode() not in environment or b"homeport" in words.split(b"\0")[0]:
             return
-        if b"/boom.py" in words or words.startswith(b"env\0") or not words:
+        # GitPython asks for git's version when it is imported, as the agent itself.
+        ours = words.startswith(b"env\0") or words == b"git\0version\0"
+        if b"/boom.py" in words or ours or not words:
             return
         self.seen.add(Path(words.split(b"\0")[0].decode()).name)
         for needle, name in self._wanted.items():

@@ -1,8 +1,10 @@
 """A service that is unwell between deployments is started again, and in the end held."""
 
+import asyncio
+
 import pytest
 
-from agent.core.errors import Unavailable
+from agent.core.errors import StepFailed, Unavailable
 from agent.core.model import State
 from agent.services.healing import Healer
 from agent.services.monitor import Monitor
@@ -17,6 +19,7 @@ class Ward:
         self.monitor = Monitor(
             {SERVICE: shop.site}, shop.services, shop.events, lambda _: shop.lane.busy, 15, shop.clock
         )
+        self.in_hand = False
         self.hire()
 
     def hire(self) -> None:
@@ -24,7 +27,11 @@ class Ward:
         self.healer = Healer(
             self.shop.site, self.shop.services, self.shop.events, self.shop.lock, self.shop.clock, every=15,
             health=lambda: self.monitor.health().get(SERVICE, ("unknown", "")), look=self._look,
+            in_hand=self._in_hand,
         )  # fmt: skip
+
+    async def _in_hand(self, _: str) -> bool:
+        return self.in_hand
 
     async def _look(self) -> None:
         await self.monitor.look(SERVICE)
@@ -160,7 +167,7 @@ async def test_a_hold_by_a_person_is_no_obstacle_and_stays_theirs(ward: Ward) ->
     assert held.actor == "me"
 
 
-async def test_a_restart_that_cannot_be_written_down_is_not_done(
+async def test_a_restart_that_cannot_be_written_down_is_done_all_the_same(
     ward: Ward, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ward.shop.runtime.die()
@@ -170,6 +177,50 @@ async def test_a_restart_that_cannot_be_written_down_is_not_done(
         raise Unavailable("store-unavailable", "the disk is full")
 
     monkeypatch.setattr(ward.shop.events, "record", refuse)
-    with pytest.raises(Unavailable):
-        await ward.healer.heal()
+    await ward.healer.heal()
+    assert len(ward.starts) == 2
+
+
+async def test_while_a_deployment_or_a_restore_is_unfinished_nothing_is_done(ward: Ward) -> None:
+    """What was cut off says what is to run; and data that could not be put back is a person's."""
+    ward.shop.runtime.die()
+    ward.in_hand = True
+    await ward.rounds(5)
+    assert len(ward.starts) == 1
+
+
+async def test_a_deployment_that_takes_the_lock_meanwhile_is_not_waited_for(ward: Ward) -> None:
+    """The healer's promise to the watchdog is two minutes, a build may take an hour."""
+    ward.shop.runtime.die()
+    await ward.monitor.look(SERVICE)
+    healing = asyncio.create_task(ward.healer.heal())
+    await asyncio.sleep(0)
+    async with ward.shop.lock:
+        await asyncio.wait_for(healing, 5)
+    assert len(ward.starts) == 1
+
+
+async def test_a_new_release_begins_its_own_count(ward: Ward) -> None:
+    ward.shop.runtime.die()
+    await ward.rounds(1, seconds=100)
+    ward.shop.runtime.die()
+    await ward.rounds(1, seconds=100)
+    assert (await ward.shop.deploy()).state is State.SUCCEEDED
+    for _ in range(3):
+        ward.shop.runtime.die()
+        await ward.rounds(1, seconds=700)
+    assert await ward.shop.services.hold_of(SERVICE) is None
+
+
+async def test_a_service_that_nobody_can_look_at_is_left_alone(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ward.shop.runtime.die()
+    await ward.monitor.look(SERVICE)
+
+    async def refuse() -> bool:
+        raise StepFailed("systemd-unreachable", "no bus")
+
+    monkeypatch.setattr(ward.shop.runtime, "recovers", refuse)
+    await ward.healer.heal()
     assert len(ward.starts) == 1

@@ -20,6 +20,7 @@ WALL: dict[str, str] = {
     "services/backup.py": STORED + ", and part of a backup's name",
     "services/drill.py": STORED,
     "services/gate.py": "`deploy.freeze` is written in local time",
+    "services/healing.py": STORED,
     "services/lanes.py": "`deploy.freeze` is written in local time; it is looked at each minute",
     "services/monitor.py": STORED,
     "services/poller.py": "shown",

@@ -1,4 +1,7 @@
-"""A unit of systemd that must be active: a service, or a worker or a timer that belongs to it."""
+"""A unit of systemd that must be active: a service, or a worker or a timer that belongs to it.
+
+A systemd that does not answer says nothing about the unit: then what it said last counts.
+"""
 
 import asyncio
 
@@ -6,7 +9,7 @@ from agent.adapters.probes.surroundings import Surroundings
 from agent.core import settings
 from agent.core.model import Launch, Probed
 from agent.core.text import clean
-from agent.system.units import UnitError
+from agent.system.units import UnitError, UnitState
 
 
 class UnitProbe:
@@ -18,6 +21,7 @@ class UnitProbe:
         self._unit, self._timeout = options.unit, options.timeout
         self._units = surroundings.units
         self._redact = surroundings.redact
+        self._last: tuple[bool, str] | None = None
         self.address: tuple[str, int] | None = None
 
     async def ask(self, launch: Launch) -> Probed:  # noqa: ARG002 - the unit is asked, whatever it runs
@@ -27,12 +31,20 @@ class UnitProbe:
         try:
             async with asyncio.timeout(self._timeout):
                 state = await self._units.look(self._unit)
-            healthy = state.runs
-            detail = f"{state.active} ({state.sub})" if state.load == "loaded" else state.load
-            if not healthy and state.result != "success":
-                detail += f", {state.result}"
+            self._last = healthy, detail = state.is_active, _described(state)
         except TimeoutError:
-            healthy, detail = False, f"systemd has not answered within {self._timeout:g} s"
+            healthy, detail = self._as_before(f"systemd has not answered within {self._timeout:g} s")
         except UnitError as error:
-            healthy, detail = False, clean(self._redact(str(error)))
+            healthy, detail = self._as_before(clean(self._redact(str(error))))
         return Probed(healthy=healthy, detail=f"{self._unit}: {detail}", seconds=loop.time() - began)
+
+    def _as_before(self, trouble: str) -> tuple[bool, str]:
+        if self._last is None:
+            return False, trouble
+        healthy, detail = self._last
+        return healthy, f"{detail} when it was asked last; {trouble}"
+
+
+def _described(state: UnitState) -> str:
+    detail = f"{state.active} ({state.sub})" if state.load == "loaded" else state.load
+    return detail if state.is_active or state.result == "success" else f"{detail}, {state.result}"

@@ -1,10 +1,8 @@
 """The service is a unit: systemd starts it, watches it and starts it again; the agent asks systemd to.
 
-- The unit runs what `current` names (`WorkingDirectory=/srv/<name>/current`). Which release that was at its start
-  nobody can read off a process of another user, so the agent writes down with which invocation it started which
-  release (`unit`, in the service's part of the agent's state). An invocation that it does not know, systemd's own
-  restart or a boot, runs what `current` names if that is what the agent started last; else nobody knows, and it counts
-  as another release: one restart too many is harmless. This holds since `look` is asked before `current` is changed.
+- The unit runs what `current` names (`WorkingDirectory=/srv/<name>/current`); which release that was: `started.py`.
+- A unit with a socket of its own is started by the next connection as soon as it was stopped: that is the new release,
+  since `current` is changed before the stop.
 - That systemd says "done" proves nothing about the service: another invocation than before is a restart, and the probes
   tell whether it works (R-SD-10).
 - What a unit is to know of its release lies in it: `.homeport-environment`, for `EnvironmentFile=`.
@@ -12,10 +10,10 @@
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from agent.adapters.runtimes.started import Started
 from agent.core import settings
 from agent.core.errors import StepFailed
 from agent.core.model import RELEASE_ENVIRONMENT, Launch, Running
@@ -26,6 +24,8 @@ from agent.system.units import JOB_MARGIN, UnitError, Units, UnitState, Verb, Wh
 
 OUTPUT_SHOWN = 8192
 OUTPUT_LINES = 100
+PAUSES = (0.5, 1.5, 3.0, 5.0, 10.0)
+"""Seconds before systemd is asked again after it has not answered."""
 JOURNAL_SECONDS = 10.0
 JOURNAL_LAG = 0.25
 """Seconds until what a program printed last has come to the journal."""
@@ -64,8 +64,8 @@ class SystemdRuntime:
     ) -> None:
         self._unit = options.unit
         self._more = options.environment
-        self._current = directory / "current"
-        self._record = state / "unit"
+        self._started = Started(state / "unit", options.unit, directory / "current")
+        self._ended: str | None = None
         self._redact = redact
         self._units = units
         self._journal = tuple(journal)
@@ -76,7 +76,10 @@ class SystemdRuntime:
         state = await self._look()
         if not state.runs:
             return None
-        release = await in_thread(self._release_of, state.invocation)
+        try:
+            release = await in_thread(self._started.release_of, state.invocation)
+        except OSError as error:
+            raise files.translate(error, self._unit) from error
         return Running(release=release, instance=state.invocation, pid=state.pid or None)
 
     async def check(self, launch: Launch) -> None:
@@ -93,36 +96,49 @@ class SystemdRuntime:
             running = await self.look()
             if running is not None and running.release == launch.release:
                 return running
-            if running is not None:
+            if running is not None and not await self._came_after_the_stop(running, launch):
                 text = f"{self._unit} still runs {running.release or 'another release'}; stop it first"
                 raise StepFailed("runtime-failed", text)
-            await self._demand_unit()
-            await self._write_environment(launch)
-            await self._note(launch.release, "")
-            await self._call(Verb.RESET_FAILED)  # manual starts count for systemd's start limit
-            result = await self._call(Verb.START)
-            state = await self._look()
-            if result != "done" or not state.runs:
-                raise await self._explain(result, state)
-            await self._note(launch.release, state.invocation)
-            return Running(release=launch.release, instance=state.invocation, pid=state.pid or None)
+            if running is None:
+                running = await self._start(launch)
+            self._ended = None
+            await self._note(launch.release, running.instance)
+            return Running(release=launch.release, instance=running.instance, pid=running.pid)
 
     async def stop(self) -> None:
         """See the port: systemd ends the unit's whole group. Raises as `start` does."""
         async with self._turn:
-            state = await self._look()
-            if state.load not in ("loaded", "masked") and state.active == "inactive":
+            before = await self._look()
+            self._ended = before.invocation
+            if before.load not in ("loaded", "masked") and before.active == "inactive":
                 return
             result = await self._call(Verb.STOP)
             state = await self._look()
-            if state.active not in ("inactive", "failed"):
+            if state.active not in ("inactive", "failed") and state.invocation == before.invocation:
                 raise StepFailed(
                     "runtime-failed", f"{self._unit} is {state.active} after its stop ended with {result}"
                 )
 
+    async def _start(self, launch: Launch) -> Running:
+        await self._demand_unit()
+        await self._write_environment(launch)
+        await self._note(launch.release, "")
+        await self._call(Verb.RESET_FAILED)  # manual starts count for systemd's start limit
+        result = await self._call(Verb.START)
+        state = await self._look()
+        if result != "done" or not state.runs:
+            raise await self._explain(result, state)
+        return Running(release=launch.release, instance=state.invocation, pid=state.pid or None)
+
+    async def _came_after_the_stop(self, running: Running, launch: Launch) -> bool:
+        """Whether somebody, a socket mostly, has started the unit since `stop`, and `current` named this release."""
+        if self._ended is None or running.instance == self._ended or running.release:
+            return False
+        return await in_thread(self._started.names, launch.release)
+
     async def recovers(self) -> bool:
-        """See the port: systemd's own `Restart=` waits or starts it just now."""
-        return (await self._look()).active == "activating"
+        """See the port: systemd's own `Restart=` waits or starts it just now, or somebody restarts it."""
+        return (await self._look()).active in ("activating", "deactivating")
 
     async def listens(self, host: str, port: int) -> bool | None:  # noqa: ARG002 - only root sees whose they are
         """See the port: nobody but root can be told whose sockets they are. systemd ends the old group before the new
@@ -150,10 +166,15 @@ class SystemdRuntime:
     # --- systemd
 
     async def _look(self) -> UnitState:
-        try:
-            return await self._units.look(self._unit)
-        except UnitError as error:
-            raise self._translated(error) from error
+        """Patiently: the bus is away for some seconds whenever it is updated."""
+        for pause in (*PAUSES, None):
+            try:
+                return await self._units.look(self._unit)
+            except UnitError as error:
+                if pause is None or error.why not in (Why.UNREACHABLE, Why.STUCK):
+                    raise self._translated(error) from error
+                await asyncio.sleep(pause)
+        raise AssertionError("the last try returns or raises")
 
     async def _demand_unit(self) -> None:
         state = await self._look()
@@ -179,6 +200,9 @@ class SystemdRuntime:
     async def _explain(self, result: str, state: UnitState) -> StepFailed:
         """Why it does not run, and whose fault that is."""
         output = await self.output()
+        if result == "done" and state.result == "success":  # of what is over systemd does not tell more
+            text = f"{self._unit} does not stay up: it has ended, or a condition in the unit is not met"
+            return StepFailed("start-failed", text, output=output)
         status = f", status {state.status}" if state.status else ""
         how = f"{self._unit} did not start: {result}, {state.result}{status}"
         if result in ("done", "failed", "timeout") and state.result in _RELEASES_FAULT:
@@ -191,42 +215,11 @@ class SystemdRuntime:
 
     # --- which release runs
 
-    def _release_of(self, invocation: str) -> str:
-        """See the module. "" is no release's name."""
-        release, known = self._noted()
-        if known == invocation:
-            return release
-        if not release or self._named() != f"releases/{release}":
-            return ""
-        with contextlib.suppress(OSError):  # a disk that refuses: the next look tries again
-            self._write(release, invocation)
-        return release
-
-    def _named(self) -> str:
-        try:
-            return str(self._current.readlink())
-        except OSError:
-            return ""
-
-    def _noted(self) -> tuple[str, str]:
-        try:
-            found = json.loads(self._record.read_bytes())
-            return str(found["release"]), str(found["invocation"])
-        except (OSError, ValueError, TypeError, KeyError):
-            return "", ""
-
     async def _note(self, release: str, invocation: str) -> None:
         try:
-            await in_thread(self._write, release, invocation)
+            await in_thread(self._started.note, release, invocation)
         except OSError as error:
-            raise files.translate(error, str(self._record)) from error
-
-    def _write(self, release: str, invocation: str) -> None:
-        self._record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        files.remove_asides(self._record)
-        files.write_atomic(
-            self._record, json.dumps({"release": release, "invocation": invocation}).encode("ascii")
-        )
+            raise files.translate(error, self._unit) from error
 
     async def _write_environment(self, launch: Launch) -> None:
         values = {
