@@ -35,7 +35,7 @@ _WHY = {
     "org.freedesktop.DBus.Error.Timeout": Why.UNREACHABLE,
     "org.freedesktop.DBus.Error.NoServer": Why.UNREACHABLE,
 }
-ANSWER_SECONDS = 25.0
+ANSWER_SECONDS = 8.0
 """For one answer of systemd; a job's end may take longer and is waited for by itself."""
 JOB_LOOK_SECONDS = 10.0
 """So often it is asked whether the connection still stands while a job is waited for."""

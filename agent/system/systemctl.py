@@ -11,7 +11,7 @@ from agent.system import environment, process
 from agent.system.units import OF_SERVICE, OF_UNIT, UnitError, UnitState, Verb, Why, state_of
 
 SYSTEMCTL = "/usr/bin/systemctl"
-LOOK_SECONDS = 25.0
+LOOK_SECONDS = 10.0
 _SIGNS = (
     ("not found", Why.UNKNOWN),
     ("not loaded", Why.UNKNOWN),

@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from agent.adapters.runtimes import RUNTIMES, Place
 from agent.adapters.runtimes.process import ProcessRuntime
+from agent.core import settings
 from agent.core.errors import StepFailed
 from agent.core.model import Fault, Running
 from agent.core.ports import Runtime
 from agent.system import daemon
 from agent.system.process import boot_id, members, stat_of
-from tests.fakes import FakeDisk, FakeRuntime
+from tests.fakes import FakeDisk, FakeRuntime, FakeUnits
 from tests.system.services import (
     FAMILY,
     LISTENER,
@@ -699,3 +701,20 @@ async def test_a_worker_may_hold_the_socket(tmp_path: Path) -> None:
     await runtime.start(a_launch(tmp_path))
     await printed(runtime, "ready")
     assert await runtime.listens("127.0.0.1", port) is True
+
+
+# --- from the embedded mode to a unit
+
+
+async def test_what_the_agent_started_itself_ends_before_its_unit_is_started(tmp_path: Path) -> None:
+    """The configuration named a command and now names a unit: the service must not run twice."""
+    running = await a_runtime(tmp_path, shell(SLEEPER)).start(a_launch(tmp_path))
+    place = Place(
+        service="scraper", directory=tmp_path, state=tmp_path / "run" / "scraper",
+        units=FakeUnits("inactive", load="not-found"),
+    )  # fmt: skip
+    unit = RUNTIMES["systemd"](settings.SystemdRuntime(unit="scraper.service"), place)
+    assert await unit.look() is None
+    assert alive(pid_of(running))
+    await unit.stop()
+    assert not alive(pid_of(running))

@@ -302,7 +302,7 @@ def test_uninstall_takes_the_agent_and_leaves_the_service(homeport: Installed) -
     pi = homeport.pi
     planned = pi.run("homeport", "uninstall", "--dry-run").stdout
     assert "Nothing was removed." in planned
-    assert homeport.health() == "healthy"
+    assert homeport.healthy() < 30  # the test before has restarted the agent
     try:
         said = pi.run("homeport", "uninstall").stdout
         assert pi.run("systemctl", "is-active", "homeport", check=False).stdout.strip() == "inactive"

@@ -7,6 +7,7 @@ from typing import Any
 
 from agent.adapters.runtimes.process import ProcessRuntime
 from agent.adapters.runtimes.systemd import SystemdRuntime
+from agent.core import settings
 from agent.core.ports import Runtime
 from agent.system.units import Units
 
@@ -31,7 +32,14 @@ RUNTIMES: Mapping[str, Callable[[Any, Place], Runtime]] = {
         options, service=at.service, state=at.state, redact=at.redact
     ),
     "systemd": lambda options, at: SystemdRuntime(
-        options, state=at.state, directory=at.directory, units=at.units, redact=at.redact
+        options,
+        state=at.state,
+        directory=at.directory,
+        units=at.units,
+        redact=at.redact,
+        embedded=ProcessRuntime(
+            settings.ProcessRuntime(command=("/bin/false",)), service=at.service, state=at.state
+        ).stop,
     ),
 }
 """`runtime.kind` -> what makes it of its options and its place."""

@@ -10,7 +10,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from agent.adapters.runtimes.started import Started
@@ -26,6 +26,8 @@ OUTPUT_SHOWN = 8192
 OUTPUT_LINES = 100
 PAUSES = (0.5, 1.5, 3.0, 5.0, 10.0)
 """Seconds before systemd is asked again after it has not answered."""
+PATIENCE = 30.0
+"""Seconds after which it is not asked again."""
 JOURNAL_SECONDS = 10.0
 JOURNAL_LAG = 0.25
 """Seconds until what a program printed last has come to the journal."""
@@ -49,7 +51,7 @@ class SystemdRuntime:
     """`core.ports.Runtime` for `runtime: {kind: systemd}`.
 
     `directory` is the service's own; `state` is its directory in the agent's state. `journal` is the command that reads
-    the journal.
+    the journal. `embedded` ends what the agent started itself before the configuration named a unit.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class SystemdRuntime:
         directory: Path,
         units: Units,
         redact: Callable[[str], str] = str,
+        embedded: Callable[[], Awaitable[None]] | None = None,
         journal: Sequence[str] = ("journalctl",),
     ) -> None:
         self._unit = options.unit
@@ -69,6 +72,7 @@ class SystemdRuntime:
         self._redact = redact
         self._units = units
         self._journal = tuple(journal)
+        self._embedded = embedded
         self._turn = asyncio.Lock()
 
     async def look(self) -> Running | None:
@@ -108,6 +112,8 @@ class SystemdRuntime:
     async def stop(self) -> None:
         """See the port: systemd ends the unit's whole group. Raises as `start` does."""
         async with self._turn:
+            if self._embedded is not None:
+                await self._embedded()
             before = await self._look()
             self._ended = before.invocation
             if before.load not in ("loaded", "masked") and before.active == "inactive":
@@ -167,14 +173,17 @@ class SystemdRuntime:
 
     async def _look(self) -> UnitState:
         """Patiently: the bus is away for some seconds whenever it is updated."""
-        for pause in (*PAUSES, None):
+        loop = asyncio.get_running_loop()
+        deadline, pauses = loop.time() + PATIENCE, iter(PAUSES)
+        while True:
             try:
                 return await self._units.look(self._unit)
             except UnitError as error:
-                if pause is None or error.why not in (Why.UNREACHABLE, Why.STUCK):
+                pause = next(pauses, None)
+                passing = error.why in (Why.UNREACHABLE, Why.STUCK)
+                if not passing or pause is None or loop.time() + pause > deadline:
                     raise self._translated(error) from error
                 await asyncio.sleep(pause)
-        raise AssertionError("the last try returns or raises")
 
     async def _demand_unit(self) -> None:
         state = await self._look()
