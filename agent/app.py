@@ -153,7 +153,7 @@ class Agent:
     def _make_healer(self, site: Site) -> Healer:
         return Healer(
             site, self.services, self.events, self.locks[site.name], self.clock,
-            every=self._settings.monitor.every,
+            every=lambda: self._settings.monitor.every,
             health=lambda: self.monitor.health().get(site.name, ("unknown", "")),
             look=partial(self._look_at, site.name), in_hand=self._in_hand,
         )  # fmt: skip

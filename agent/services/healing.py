@@ -30,7 +30,9 @@ ACTOR = "homeport"
 
 class Healer:
     """One service's. `health` is what the monitor says of it, (state, detail); `look` makes the monitor look again;
-    `in_hand`: a deployment or a restore says what is to run, or a person must."""
+    `every` is in seconds, as it is in force; `in_hand`: a deployment or a restore says what is to run, or a person
+    must.
+    """
 
     def __init__(
         self,
@@ -40,7 +42,7 @@ class Healer:
         lock: asyncio.Lock,
         clock: Clock,
         *,
-        every: float,
+        every: Callable[[], float],
         health: Callable[[], tuple[str, str]],
         look: Callable[[], Awaitable[None]],
         in_hand: Callable[[str], Awaitable[bool]],
@@ -61,8 +63,9 @@ class Healer:
     async def run(self) -> None:
         """Heals until it is cancelled."""
         while True:
-            within(self._every + patience.MARGIN)
-            await self._clock.sleep(self._every)
+            every = self._every()
+            within(every + patience.MARGIN)
+            await self._clock.sleep(every)
             within(patience.asking(self._site.settings.health))
             await self.heal()
 
