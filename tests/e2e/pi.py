@@ -33,8 +33,7 @@ class Pi:
     # --- its power
 
     def up(self, *options: str) -> None:
-        """Makes and boots it; `virtual-pi.sh --help` tells the options. The first one on a machine makes the image."""
-        _script("build", timeout=900)
+        """Makes and boots it; `virtual-pi.sh --help` tells the options."""
         self._boot("up", *options)
 
     def reboot(self) -> None:
@@ -121,6 +120,7 @@ class Pi:
 def a_pi(*options: str) -> Iterator[Pi]:
     """A booted Pi, taken down at the end whatever happened."""
     needed("docker", "dockerd", "debootstrap", "mkfs.ext4")
+    _script("build", timeout=900)  # also starts dockerd, where none answers
     _remove_orphans()
     pi = Pi(f"{_PREFIX}{os.getpid()}-{secrets.token_hex(3)}")
     try:
