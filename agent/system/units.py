@@ -55,13 +55,10 @@ class UnitState:
     sub: str
     invocation: str = ""
     pid: int = 0
-    restarts: int = 0
     result: str = "success"
     status: int = 0
     start_seconds: float = NO_LIMIT
     stop_seconds: float = NO_LIMIT
-    stale: bool = False
-    """Whether its file was changed since systemd read it."""
 
     @property
     def is_active(self) -> bool:
@@ -74,9 +71,9 @@ class UnitState:
         return self.is_active and self.sub != "exited"
 
 
-OF_UNIT = ("LoadState", "ActiveState", "SubState", "InvocationID", "NeedDaemonReload")
+OF_UNIT = ("LoadState", "ActiveState", "SubState", "InvocationID")
 OF_SERVICE = (
-    "MainPID", "NRestarts", "Result", "ExecMainStatus", "TimeoutStartUSec", "TimeoutStopUSec",
+    "MainPID", "Result", "ExecMainStatus", "TimeoutStartUSec", "TimeoutStopUSec",
 )  # fmt: skip
 """The properties that a state is made of; the second ones only services have."""
 
@@ -90,12 +87,10 @@ def state_of(values: Mapping[str, object]) -> UnitState:
         sub=str(values.get("SubState", "dead")),
         invocation=invocation.hex() if isinstance(invocation, bytes) else str(invocation),
         pid=_number(values.get("MainPID")),
-        restarts=_number(values.get("NRestarts")),
         result=str(values.get("Result", "success")),
         status=_number(values.get("ExecMainStatus")),
         start_seconds=_seconds(values.get("TimeoutStartUSec")),
         stop_seconds=_seconds(values.get("TimeoutStopUSec")),
-        stale=values.get("NeedDaemonReload") in (True, "yes"),
     )
 
 
