@@ -146,16 +146,17 @@ class Agent:
         if service.source.poll:
             poller = Poller(site, self._polls, partial(self.roster.wake, name), self.clock, random.random)
             self.pollers[name], beside[f"poller {name}"] = poller, poller.run
-        if service.health.restarts:
+        if service.health.restarts or service.rollback.probation:
             beside[f"healer {name}"] = self._make_healer(site).run
         return Crew(site=site, lane=self._make_lane(site), beside=beside)
 
     def _make_healer(self, site: Site) -> Healer:
         return Healer(
-            site, self.services, self.events, self.locks[site.name], self.clock,
+            site, self.services, self.rollbacks, self.events, self.locks[site.name], self.clock,
             every=lambda: self._settings.monitor.every,
             health=lambda: self.monitor.health().get(site.name, ("unknown", "")),
             look=partial(self._look_at, site.name), in_hand=self._in_hand,
+            wake=partial(self.roster.wake, site.name),
         )  # fmt: skip
 
     async def _in_hand(self, name: str) -> bool:

@@ -84,6 +84,9 @@ CODES: dict[str, Code] = {
     "workflow-failed": _commit(
         "The workflow of `rollback.on_workflow` failed after the deployment: read its run on GitHub, and push a fix."
     ),
+    "probation-failed": _commit(
+        "It fell ill within `rollback.probation` after its deployment: read the service's own log, and push a fix."
+    ),
     "run-not-failed": Code(
         "Nothing to do: only a run of `rollback.on_workflow` that fails or times out leads back."
     ),

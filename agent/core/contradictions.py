@@ -121,6 +121,15 @@ def _settings(settings: Settings) -> Found:
             message = "is not a service's name: lower-case letters, digits and dashes, at most 63"
             yield Finding(("services", name), message)
     yield from _units(settings)
+    yield from _probations(settings)
+
+
+def _probations(settings: Settings) -> Found:
+    for name, service in settings.services.items():
+        if 0 < service.rollback.probation < settings.monitor.every:
+            message = "is over before `monitor.every` has passed, so that nobody looks in it"
+            location: Location = ("services", name, "rollback", "probation")
+            yield Finding(location, message, relies=(("monitor", "every"),))
 
 
 def _units(settings: Settings) -> Found:

@@ -330,6 +330,10 @@ class Rollback(Options, frozen=True, kw_only=True):
     """A workflow that tests what is deployed: its file below `.github/workflows` (`e2e.yml`), or its name. If a run of
     it on `source.branch` fails or times out while exactly its commit is live, the service goes back to the last good
     release before. Runs for pull requests and of forks do not count. By default no workflow does this."""
+    probation: Annotated[Seconds, between(0, DAY)] = Seconds(0)
+    """If a version falls ill within this time after its deployment, the service goes back to the last good release
+    before, once; it is not started again. Later, and after that, `health.restarts` says what is done. `0s`: there is
+    no probation."""
     restore_data: Literal["never", "if-migrated"] = "never"
     """`if-migrated`: an automatic rollback of a version that began its `migrate` commands also brings back the data
     of the backup before it. What was written since is no longer served, but kept beside it."""

@@ -1,4 +1,7 @@
-"""Starts a service again that is unwell between deployments, a few times; then it is held, and a person is told.
+"""What is done about a service that is unwell between deployments.
+
+Within `rollback.probation` after its deployment it goes back, once. Otherwise it is started again, a few times; then it
+is held, and a person is told.
 
 The monitor finds out, this acts, under the lock of the lane: never during a deployment, a backup or a restore. Whoever
 starts a service by himself, systemd with `Restart=` say, is let do so. How often it was tried is forgotten with the
@@ -21,6 +24,7 @@ from agent.services.heartbeat import within
 from agent.services.replace import finish, replace
 from agent.services.site import Site
 from agent.store.events import EventLog
+from agent.store.rollbacks import Rollbacks
 from agent.store.services import ServiceRows
 
 log = logging.getLogger(__name__)
@@ -31,13 +35,14 @@ ACTOR = "homeport"
 class Healer:
     """One service's. `health` is what the monitor says of it, (state, detail); `look` makes the monitor look again;
     `every` is in seconds, as it is in force; `in_hand`: a deployment or a restore says what is to run, or a person
-    must.
+    must; `wake`: there is a rollback to be done.
     """
 
     def __init__(
         self,
         site: Site,
         services: ServiceRows,
+        rollbacks: Rollbacks,
         events: EventLog,
         lock: asyncio.Lock,
         clock: Clock,
@@ -46,9 +51,11 @@ class Healer:
         health: Callable[[], tuple[str, str]],
         look: Callable[[], Awaitable[None]],
         in_hand: Callable[[str], Awaitable[bool]],
+        wake: Callable[[], None],
     ) -> None:
         self._site = site
         self._services = services
+        self._rollbacks = rollbacks
         self._events = events
         self._lock = lock
         self._clock = clock
@@ -56,6 +63,7 @@ class Healer:
         self._health = health
         self._look = look
         self._in_hand = in_hand
+        self._wake = wake
         self._release = ""
         self._restarts = Restarts()
         self._gave_up = False
@@ -99,21 +107,37 @@ class Healer:
         """Looks once more first: what the monitor said may be over, or somebody else's. Whether it was restarted."""
         site, rules = self._site, self._site.settings.health
         live = await self._services.live(site.name)
-        if live is None or await self._in_hand(site.name) or await site.runtime.recovers():
+        if live is None or await self._in_hand(site.name):
             return False
         release = Release(name=live.release, service=site.name, revision=live.revision)
         seen = await observe(site.runtime, site.probes_at_rest, site.launch(release), self._clock)
-        if seen.good:
+        detail = seen.complaint if seen.instance is not None else "the process is not running"
+        if seen.good or await self._goes_back(release, detail):
+            return False
+        if not rules.restarts or await site.runtime.recovers():
             return False
         if self._release != release.name:
             self._release, self._restarts = release.name, Restarts()
-        detail = seen.complaint or "the process is not running"
         due = self._restarts.due(self._clock.monotonic(), rules.restarts, rules.timeout + rules.soak)
         if due is None:
             await self._give_up(detail)
         elif due == 0:
             await self._start_again(release, detail)
         return due == 0
+
+    async def _goes_back(self, release: Release, detail: str) -> bool:
+        """Whether it is on probation: then its rollback is queued, and what else waits comes after that."""
+        site, probation = self._site, self._site.settings.rollback.probation
+        if not probation:
+            return False
+        made = await self._rollbacks.leave(
+            site.name, release.name, within=probation, detail=clean(detail, 256), config_hash=site.config_hash
+        )
+        if made is None:
+            return False
+        log.error("%s fell ill on probation and goes back (%s): %s", site.name, made.id, detail)
+        self._wake()
+        return True
 
     async def _give_up(self, detail: str) -> None:
         count = self._site.settings.health.restarts

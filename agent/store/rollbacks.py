@@ -13,7 +13,7 @@ from agent.core.codes import CODES
 from agent.core.model import Deployment, Fault, Release, State, Trigger
 from agent.core.ports import Clock
 from agent.store.database import Database
-from agent.store.rows import deployment_of, moment_or_none
+from agent.store.rows import deployment_of, moment, moment_or_none
 from agent.store.transitions import (
     Change,
     Wish,
@@ -24,6 +24,9 @@ from agent.store.transitions import (
     next_release,
     place,
 )
+
+PROBATION = Trigger(kind="poll", event="probation", actor="homeport")
+"""Nobody asked for it: the agent looked by itself."""
 
 
 class Rollbacks:
@@ -60,6 +63,30 @@ class Rollbacks:
             if key is not None:
                 connection.execute("INSERT INTO keys(key, deployment) VALUES(?, ?)", (key, made))
             return get(connection, made)
+
+        return await self._database.write(act)
+
+    async def leave(
+        self, service: str, release: str, *, within: float, detail: str, config_hash: str
+    ) -> Deployment | None:
+        """The rollback from a release that fell ill within so many seconds after its deployment, queued; one that is
+        on its way already is answered as it is. None: it is not on probation any more (also what was gone back to
+        never is), the service is held, or there is nothing to go back to."""
+        now = self._clock.now()
+
+        def act(connection: sqlite3.Connection) -> Deployment | None:
+            revision = _on_probation(connection, service, release, within, now)
+            if revision is None:
+                return None
+            match admit_rollback(connection, service, revision, config_hash):
+                case guard.Join(deployment):
+                    return get(connection, deployment)
+                case guard.Ignore():
+                    return None
+                case guard.Admit():
+                    wish = Wish(service=service, revision=revision, config_hash=config_hash, target="")
+                    made = place_rollback(connection, wish, PROBATION, "probation-failed", now, note=detail)
+                    return get(connection, made)
 
         return await self._database.write(act)
 
@@ -166,10 +193,17 @@ def admit_rollback(
 
 
 def place_rollback(
-    connection: sqlite3.Connection, wish: Wish, trigger: Trigger, reason: str, now: datetime
+    connection: sqlite3.Connection,
+    wish: Wish,
+    trigger: Trigger,
+    reason: str,
+    now: datetime,
+    *,
+    note: str = "",
 ) -> str:
-    """Queues a rollback by itself: its revision is the one that is left, through its own fault."""
-    identity = place(connection, wish, trigger, now)
+    """Queues a rollback by itself: its revision is the one that is left, through its own fault. `note` goes into the
+    event."""
+    identity = place(connection, wish, trigger, now, note=note)
     connection.execute(
         "UPDATE deployments SET reason = ?, hint = ?, fault = ? WHERE id = ?",
         (reason, CODES[reason].hint, Fault.COMMIT, identity),
@@ -201,6 +235,22 @@ def releases_of(connection: sqlite3.Connection, service: str, config_hash: str) 
         )
         for row in rows
     ]
+
+
+def _on_probation(
+    connection: sqlite3.Connection, service: str, release: str, within: float, now: datetime
+) -> str | None:
+    """The revision of this release, if the last change of what is live was its own deployment, and not long ago. By a
+    clock that was set back since it is over: to wait for it would be to go back from what served for weeks."""
+    row = connection.execute(
+        "SELECT live_revision, live_since FROM services WHERE name = ?1 AND live_release = ?2 AND EXISTS("
+        "SELECT 1 FROM deployments WHERE service = ?1 AND release = ?2 AND target IS NULL"
+        " AND state = 'succeeded' AND finished_at = live_since)",
+        (service, release),
+    ).fetchone()
+    if row is None or not 0 <= (now - moment(row["live_since"])).total_seconds() < within:
+        return None
+    return str(row["live_revision"])
 
 
 def _pass_over(connection: sqlite3.Connection, waiting: Deployment, reason: str, now: datetime) -> None:

@@ -111,6 +111,11 @@ def within(*place: str | int, relies: tuple[Location, ...] = (), hint: str = "")
         ({"health": {"timeout": DAY + 1}}, [within("health", "timeout")]),
         ({"health": {"every": 0.009}}, [within("health", "every")]),
         ({"source": {"repository": "/x", "poll": 9.9}}, [within("source", "poll")]),
+        (
+            {"rollback": {"probation": 14.9}},
+            [((*HERE, "rollback", "probation"), "", (("monitor", "every"),))],
+        ),
+        ({"rollback": {"probation": 15}}, []),
         ({"directory": "~/x"}, [within("directory", hint="write the whole path")]),
         ({"directory": "/var/lib/homeport"}, [((*HERE, "directory"), "", (("state_dir",),))]),
     ],

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -33,3 +34,31 @@ def test_a_service_that_is_killed_comes_back_and_one_that_cannot_is_held(
     hold = wait_for("the hold", lambda: home.get("/status").document["services"]["app"]["hold"], 60)
     assert "still unwell after 1 restart within an hour" in hold["reason"]
     assert home.get("/health").status == 503
+
+
+def test_on_probation_a_version_that_dies_is_taken_back_and_told_why(make_home: Callable[..., Home]) -> None:
+    """R-RB-8."""
+    home = make_home()
+    home.settings["services"]["app"]["rollback"] = {"probation": "1h"}
+    home.settings["monitor"] = {"every": "200ms"}
+    home.save()
+    home.start()
+    good, bad = home.deploy("one"), home.deploy("two")
+    assert (good["state"], bad["state"]) == ("succeeded", "succeeded")
+    died = home.service()
+    assert died is not None
+    os.kill(int(died["pid"]), signal.SIGKILL)
+    newest = wait_for("the rollback's end", lambda: _newest(home, "probation-failed"))
+    assert (newest["state"], newest["trigger"]["kind"]) == ("rolled_back", "poll")
+    serves = home.service()
+    assert serves is not None
+    assert serves["version"] == "one"
+    status = home.get("/status").document["services"]["app"]
+    assert [item["revision"] for item in status["quarantine"]] == [bad["revision"]]
+    assert "probation-failed" in home.command("history", "app").stdout
+
+
+def _newest(home: Home, reason: str) -> dict[str, Any] | None:
+    """The newest deployment, once it has ended so."""
+    newest: dict[str, Any] = home.get("/api/v1/deployments").document["items"][0]
+    return newest if newest["reason"] == reason and newest["finished_at"] else None

@@ -25,9 +25,10 @@ class Ward:
     def hire(self) -> None:
         """A new agent's healer."""
         self.healer = Healer(
-            self.shop.site, self.shop.services, self.shop.events, self.shop.lock, self.shop.clock, every=lambda: 15,
+            self.shop.site, self.shop.services, self.shop.rollbacks, self.shop.events, self.shop.lock, self.shop.clock,
+            every=lambda: 15,
             health=lambda: self.monitor.health().get(SERVICE, ("unknown", "")), look=self._look,
-            in_hand=self._in_hand,
+            in_hand=self._in_hand, wake=self.shop.lane.wake,
         )  # fmt: skip
 
     async def _in_hand(self, _: str) -> bool:
