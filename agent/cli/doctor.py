@@ -10,7 +10,9 @@ import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from agent import __version__
 from agent.cli.client import Client
@@ -22,7 +24,7 @@ from agent.core.errors import ConfigError, HomeportError, Problem
 from agent.core.gitversion import is_before_the_fixes
 from agent.core.settings import KeyRef, Settings
 from agent.core.text import clean
-from agent.system import commands, files, programs
+from agent.system import commands, files, programs, wear
 from agent.system.machine import Machine
 
 UNIT_PROPERTIES = ("LoadState", "Id", "ActiveState", "NeedDaemonReload")
@@ -46,13 +48,16 @@ def _all(options: argparse.Namespace) -> Iterator[Check]:
     settings, about = _configuration()
     yield from about
     yield from _programs(settings)
-    yield from _agent(options)
+    status, about = _agent(options)
+    yield from about
+    yield from _own_writes(status)
     if settings is not None:
         for unit in installing.units_of(settings):
             yield checkup.of_unit(unit, commands.properties(unit, UNIT_PROPERTIES))
         yield from _installation(settings)
         yield from _secrets(settings)
         yield from _disks(settings)
+        yield from _writes(settings)
     yield _clock()
     yield from _memory()
 
@@ -102,23 +107,24 @@ def _programs(settings: Settings | None) -> Iterator[Check]:
         yield checkup.ok("git", git.removeprefix("git version "))
 
 
-def _agent(options: argparse.Namespace) -> Iterator[Check]:
+def _agent(options: argparse.Namespace) -> tuple[dict[str, Any], list[Check]]:
+    """What /status says, empty if nobody answers; and what it means."""
     try:
         document = Client(options).get("/status")
     except HomeportError as error:
-        yield checkup.error("agent", error.message, "`systemctl status homeport`, `journalctl -u homeport`")
-        return
+        hint = "`systemctl status homeport`, `journalctl -u homeport`"
+        return {}, [checkup.error("agent", error.message, hint)]
     agent = document["agent"]
     if agent["version"] != __version__:
         says = f"{agent['version']} runs, {__version__} is installed"
-        yield checkup.warning("agent", says, "`sudo homeport install` restarts it")
+        about = checkup.warning("agent", says, "`sudo homeport install` restarts it")
     elif agent["config"] and agent["config"]["stale"]:
-        yield checkup.error("agent", "its configuration was changed and is invalid", "`homeport check`")
+        about = checkup.error("agent", "its configuration was changed and is invalid", "`homeport check`")
     elif agent.get("trouble"):
-        yield checkup.error("agent", str(agent["trouble"]))
+        about = checkup.error("agent", str(agent["trouble"]))
     else:
-        yield checkup.ok("agent", f"{agent['version']} answers")
-    yield from checkup.of_status(document["services"])
+        about = checkup.ok("agent", f"{agent['version']} answers")
+    return document, [about, *checkup.of_status(document["services"])]
 
 
 def _installation(settings: Settings) -> Iterator[Check]:
@@ -175,6 +181,34 @@ def _disks(settings: Settings) -> Iterator[Check]:
         if service.backup.before_deploy != "off" and state.is_dir() and Path(service.directory).is_dir():
             same = state.stat().st_dev == Path(service.directory).stat().st_dev
             yield checkup.of_backups(name, same_disk=same)
+
+
+def _own_writes(status: dict[str, Any]) -> Iterator[Check]:
+    if not status:
+        return
+    pid = int(commands.properties(installing.SERVICE, ["MainPID"]).get("MainPID", 0))
+    seconds = float(status["agent"]["uptime_seconds"])
+    began = datetime.now(UTC) - timedelta(seconds=seconds)
+    ends = [service["last"]["finished_at"] for service in status["services"].values() if service["last"]]
+    deployed = any(datetime.fromisoformat(end) > began for end in ends)
+    try:
+        yield checkup.of_own_writes(wear.written_by(pid), seconds, deployed=deployed)
+    except PermissionError:
+        yield _only_root("writes of the agent", "what another user's process writes")
+    except OSError:
+        yield checkup.of_own_writes(None, seconds, deployed=deployed)
+
+
+def _writes(settings: Settings) -> Iterator[Check]:
+    """To the disk that takes the state: the one that everything of the agent's goes to."""
+    place = Path(settings.state_dir)
+    if not place.is_dir():
+        return  # that was said already
+    try:
+        written: int | None = wear.written_to(place)
+    except OSError:
+        written = None
+    yield checkup.of_disk_writes(settings.state_dir, written, wear.since_boot())
 
 
 def _clock() -> Check:

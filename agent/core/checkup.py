@@ -14,6 +14,13 @@ MIB = 1 << 20
 FEW_BYTES, TOO_FEW_BYTES = 512 * MIB, 64 * MIB
 FEW_INODES, TOO_FEW_INODES = 5_000, 200
 FEW_MEMORY = 48 * MIB
+DAY = 86400.0
+SOON = 3600.0
+"""Seconds that figures must be made of: less says nothing about a day."""
+MOST_AT_REST = 20 * MIB
+"""Bytes a day that the agent may write while it deploys nothing."""
+MOST_ON_DISK = 4 << 30
+"""Bytes a day: a server with little to do writes about a gigabyte, and a card of 16 GB lasts some ten terabytes."""
 
 
 class Level(StrEnum):
@@ -129,6 +136,39 @@ def of_backups(name: str, *, same_disk: bool) -> Check:
     return warning(
         title, "are on the disk of the data: they do not survive it", "copy `state_dir` elsewhere by night"
     )
+
+
+def of_own_writes(written: int | None, seconds: float, *, deployed: bool) -> Check:
+    """What the agent wrote since its start; `deployed`: with releases and backups among it. None: not looked at."""
+    name = "writes of the agent"
+    if written is None:
+        return warning(name, "cannot be told: the kernel does not say what it writes")
+    says = f"{_about(written)} in {_span(seconds)}{', with deployments' if deployed else ''}"
+    if seconds >= SOON and not deployed and written / seconds * DAY > MOST_AT_REST:
+        hint = "raise `monitor.every`, and look into `journalctl -u homeport` for what it repeats"
+        return warning(name, f"{says}: more than {write_size(MOST_AT_REST)} a day at rest", hint)
+    return ok(name, says)
+
+
+def of_disk_writes(place: str, written: int | None, seconds: float) -> Check:
+    """What everybody wrote to a disk since the boot. None: it cannot be told."""
+    name = f"writes to the disk of {place}"
+    if written is None:
+        return warning(name, "cannot be told: it is no disk of its own")
+    says = f"{_about(written)} in {_span(seconds)}"
+    if seconds >= SOON and written / seconds * DAY > MOST_ON_DISK:
+        return warning(name, f"{says}: a card wears out soon", "`sudo iotop -ao` says who writes")
+    return ok(name, says)
+
+
+def _about(size: int) -> str:
+    return write_size(size // MIB * MIB) if size >= MIB else "less than 1M"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 2 * SOON:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / SOON:.0f} hours" if seconds < 2 * DAY else f"{seconds / DAY:.0f} days"
 
 
 def of_status(services: Mapping[str, Mapping[str, Any]]) -> list[Check]:

@@ -106,3 +106,44 @@ def test_whatever_is_not_ok_says_what_to_do() -> None:
         checkup.of_backups("a", same_disk=True),
     ):
         assert check.hint
+
+
+@pytest.mark.parametrize(
+    ("written", "hours", "deployed", "level"),
+    [
+        (None, 24, False, Level.WARNING),
+        (19 * MIB, 24, False, Level.OK),
+        (21 * MIB, 24, False, Level.WARNING),
+        (900 * MIB, 24, True, Level.OK),
+        (MIB, 0.9, False, Level.OK),
+        (MIB, 1, False, Level.WARNING),
+    ],
+)
+def test_at_rest_the_agent_has_a_budget_of_writes(
+    written: int | None, hours: float, deployed: bool, level: Level
+) -> None:
+    """R-PL-8: 20 MB a day; of less than an hour nothing is made."""
+    assert checkup.of_own_writes(written, hours * 3600, deployed=deployed).level is level
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "days", "level"),
+    [(None, 1, Level.WARNING), (3.9, 1, Level.OK), (4.1, 1, Level.WARNING), (1, 0.01, Level.OK)],
+)
+def test_a_disk_that_is_written_to_all_day_is_told(
+    gigabytes: float | None, days: float, level: Level
+) -> None:
+    written = None if gigabytes is None else int(gigabytes * (1 << 30))
+    assert checkup.of_disk_writes("/var", written, days * 86400).level is level
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds", "says"),
+    [
+        (100, 60, "less than 1M in 1 minutes"),
+        (5 * MIB + 7, 7200, "5M in 2 hours"),
+        (3 << 30, 3 * 86400, "3G in 3 days"),
+    ],
+)
+def test_writes_are_said_in_round_figures(written: int, seconds: float, says: str) -> None:
+    assert checkup.of_disk_writes("/var", written, seconds).says == says
