@@ -8,6 +8,7 @@ from datetime import UTC, tzinfo
 from pathlib import Path
 
 from agent.adapters.builder import ShellBuilder
+from agent.adapters.knock import door_of
 from agent.adapters.probes import Surroundings, probes_of
 from agent.adapters.releases import ReleaseDirectory
 from agent.adapters.runtimes import RUNTIMES, Place
@@ -60,6 +61,7 @@ def site_of(
         runtime=RUNTIMES[tag_of(service.runtime)](service.runtime, place),
         probes=probes,
         probes_at_rest=probes_at_rest,
+        door=door_of(service.health.probes),
         freeze=freeze_of(service.deploy, zone),
         room=room,
     )

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from agent.cli.client import Client, segment
-from agent.cli.show import coloured, emit, goes_back, revision, subject
+from agent.cli.show import coloured, emit, goes_back, outage, revision, subject
 from agent.core.errors import Refused, StepFailed, Unavailable
 from agent.core.text import clean_lines
 
@@ -133,6 +133,8 @@ def _step_line(step: dict[str, Any]) -> str:
 def summary(deployment: dict[str, Any]) -> str:
     """How it ended, and what to do about it."""
     text = f"{deployment['service']}: {subject(deployment)} {coloured(deployment['state'])}"
+    if seen := deployment.get("outage"):
+        text += f"\n  outage: {outage(deployment)}; the slowest answer took {seen['longest_wait']:.2f} s"
     if deployment["reason"]:
         text += f"\n  {deployment['reason']}: {deployment['hint']}"
     return text

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent.cli.client import Client
-from agent.cli.show import emit, length, local, pages, revision, table
+from agent.cli.show import emit, length, local, outage, pages, revision, table
 
 
 def add(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     """Asks and prints."""
     query = {} if options.service is None else {"service": options.service}
     document = pages(Client(options), "/api/v1/deployments", options.limit, **query)
-    head = ("DEPLOYMENT", "BEGUN", "SERVICE", "REVISION", "ASKED BY", "STATE", "TOOK", "REASON")
+    head = ("DEPLOYMENT", "BEGUN", "SERVICE", "REVISION", "ASKED BY", "STATE", "TOOK", "OUTAGE", "REASON")
     rows = [_row(item) for item in document["items"]]
     none = "Nothing was deployed yet: `homeport deploy` begins."
     emit(options, document, table(rows, head) if rows else none)
@@ -36,6 +36,7 @@ def _row(deployment: dict[str, Any]) -> tuple[str, ...]:
         asked_by(deployment["trigger"]),
         deployment["state"],
         _took(deployment),
+        outage(deployment),
         deployment["reason"],
     )
 

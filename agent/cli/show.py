@@ -105,6 +105,14 @@ def deployment_line(deployment: dict[str, Any]) -> str:
     return f"{deployment['id']}  {subject(deployment)}  {coloured(deployment['state'])}{reason}"
 
 
+def outage(deployment: dict[str, Any]) -> str:
+    """What its switch cost the users: `none`, `0.4 s`; "" where nobody looked."""
+    seen = deployment.get("outage")
+    if not seen:
+        return ""
+    return f"{seen['seconds']:.2f} s" if seen["failed"] else "none"
+
+
 def subject(deployment: dict[str, Any]) -> str:
     """What it is about: a revision, or where a person goes back to."""
     return f"back to {revision(deployment)}" if goes_back(deployment) else revision(deployment)

@@ -63,6 +63,18 @@ class Step(Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class Outage(Struct, frozen=True, kw_only=True):
+    """What was seen of a service while it was switched, by asking it over and over."""
+
+    seconds: float
+    """Without an answer, all together."""
+    longest_wait: float
+    """Seconds that the slowest of the answers took: requests may have to wait instead of failing."""
+    asked: int
+    failed: int
+    """So many of them got no answer."""
+
+
 class Deployment(Struct, frozen=True, kw_only=True):
     """One run of the pipeline. `revision` is null until a branch or tag was resolved."""
 
@@ -95,6 +107,9 @@ class Deployment(Struct, frozen=True, kw_only=True):
     config_hash: str = ""
     migrated: bool = False
     """Its `migrate` commands were begun: the data may be what only the new version understands."""
+    outage: Outage | None = None
+    """What its switch, and its way back, cost the service's users; null: nothing was switched, no probe asks over the
+    network, it was the first one, or it was cut off."""
 
 
 RELEASE_MARKER = ".homeport-release.json"

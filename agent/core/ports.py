@@ -215,6 +215,13 @@ class Probe(Protocol):
         """Asks what runs as `launch` once, with a deadline of its own. A failure is an answer, never an exception."""
 
 
+class Knock(Protocol):
+    """Where users of a service knock."""
+
+    async def knock(self) -> bool:
+        """Whether somebody answered. Quick and light, so that it may be asked all the time; raises nothing."""
+
+
 class BackupSource(Protocol):
     """Where a backup's bytes come from. Used in a worker thread: its methods block and are no coroutines."""
 

@@ -20,6 +20,7 @@ from agent.services.building import construct, migrate
 from agent.services.gate import Gate
 from agent.services.health import watch
 from agent.services.heartbeat import within
+from agent.services.lookout import Lookout
 from agent.services.persistence import Step, persistent
 from agent.services.progress import Progress
 from agent.services.replace import replace
@@ -56,21 +57,27 @@ class Deployer:
         self._clock = clock
         self._gate = Gate(site, journal, services, clock)
         self._progress = progress
+        self._lookout = Lookout(site.door, clock)
         self._steps: dict[State, Step] = {
             State.FETCHING: persistent(self._fetch, clock, chance, progress),
             State.BUILDING: persistent(self._build, clock, chance, progress),  # submodules are fetched there
             State.BACKING_UP: self._back_up,
             State.SWITCHING: self._switch,
             State.VERIFYING: self._verify,
-            State.ROLLING_BACK: WayBack(site, journal, services, rollbacks, backups, clock, progress).go,
+            State.ROLLING_BACK: WayBack(
+                site, journal, services, rollbacks, backups, clock, progress, self._lookout
+            ).go,
         }
 
     async def carry(self, deployment: Deployment) -> Deployment:
         """From the state in which it is to its end. Raises Unavailable when the journal cannot be written: then
         nothing more was done than the journal says, and the same call later goes on from there."""
-        while deployment.state not in ENDS:
-            ended = await self._work(deployment)
-            deployment = await self._record(deployment, ended)
+        try:
+            while deployment.state not in ENDS:
+                ended = await self._work(deployment)
+                deployment = await self._record(deployment, ended)
+        finally:
+            await self._lookout.end()
         return deployment
 
     async def resume(self, deployment: Deployment) -> Deployment:
@@ -82,7 +89,9 @@ class Deployer:
                 detail=f"cut off {deployment.interruptions} times",
             )  # fmt: skip
             deployment = await self._record(deployment, Ended(outcome, change))
-        elif deployment.state is State.VERIFYING:
+        if deployment.state not in BEFORE_SWITCH:
+            self._lookout.blind()
+        if outcome is None and deployment.state is State.VERIFYING:
             await self._start_again(deployment)
         return await self.carry(deployment)
 
@@ -99,6 +108,8 @@ class Deployer:
         to = advance(deployment.state, ended.outcome)
         limits = Limits(self._site.settings.rollback.max_per_hour)
         change = await self._reported(deployment, to, ended.change)
+        if to in ENDS:
+            change = structs.replace(change, outage=await self._lookout.end())
         recorded = await self._journal.advance(deployment, to, change, limits)
         self._progress.forget(deployment.id)
         return recorded
@@ -151,6 +162,8 @@ class Deployer:
             log.warning("%s %s: %s", deployment.service, deployment.id, failure)
             await self._serve_on(deployment)
             return ended_by(failure, Outcome.MIGRATE_FAILED)
+        if deployment.previous is not None:
+            self._lookout.begin()
         try:
             await replace(self._site, release)
         except StepFailed as failure:

@@ -24,6 +24,7 @@ from agent.core.text import clean
 from agent.services.building import construct
 from agent.services.health import watch
 from agent.services.heartbeat import within
+from agent.services.lookout import Lookout
 from agent.services.progress import Progress
 from agent.services.replace import replace
 from agent.services.site import Site
@@ -55,6 +56,7 @@ class WayBack:
         data: Saves,
         clock: Clock,
         progress: Progress,
+        lookout: Lookout,
     ) -> None:
         self._site = site
         self._journal = journal
@@ -63,6 +65,7 @@ class WayBack:
         self._data = data
         self._clock = clock
         self._progress = progress
+        self._lookout = lookout
 
     async def go(self, deployment: Deployment) -> Ended:
         """The step. It raises nothing: whatever stands in the way, the row keeps the fault for which it goes back."""
@@ -248,6 +251,7 @@ class WayBack:
     async def _change_to(self, release: Release) -> str:
         """Switches and proves. Raises StepFailed."""
         site = self._site
+        self._lookout.begin()
         await self._patiently(partial(replace, site, release))
         launch, health = site.launch(release), site.settings.health
         return await self._patiently(partial(watch, site.runtime, site.probes, launch, health, self._clock))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from agent.core.freeze import NEVER, Freeze
 from agent.core.model import Launch, Release
-from agent.core.ports import Builder, Probe, Releases, Runtime, Source
+from agent.core.ports import Builder, Knock, Probe, Releases, Runtime, Source
 from agent.core.settings import Service
 
 Room = Callable[[], Awaitable[None]]
@@ -31,6 +31,8 @@ class Site:
     """What is asked while a new version proves itself."""
     probes_at_rest: Sequence[Probe]
     """What the monitor asks afterwards."""
+    door: Knock | None = None
+    """Where its users knock, for the figures of an outage; None: nobody can."""
     freeze: Freeze = NEVER
     """When nothing is deployed by itself."""
     room: Room = no_room

@@ -8,7 +8,19 @@ from typing import Generic, TypeVar
 import msgspec
 
 from agent.core.errors import Refused
-from agent.core.model import Delivery, Deployment, Event, Fault, Hold, Live, Quarantine, State, Step, Trigger
+from agent.core.model import (
+    Delivery,
+    Deployment,
+    Event,
+    Fault,
+    Hold,
+    Live,
+    Outage,
+    Quarantine,
+    State,
+    Step,
+    Trigger,
+)
 
 T = TypeVar("T")
 
@@ -78,6 +90,7 @@ def deployment_of(row: sqlite3.Row, steps: Iterable[sqlite3.Row] = ()) -> Deploy
         interruptions=row["interruptions"],
         config_hash=row["config_hash"],
         migrated=bool(row["migrated"]),
+        outage=None if row["outage"] is None else msgspec.json.decode(row["outage"], type=Outage),
     )
 
 

@@ -102,4 +102,6 @@ VERSION_1 = (
     ) STRICT, WITHOUT ROWID""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (VERSION_1,)
+VERSION_2 = ("ALTER TABLE deployments ADD COLUMN outage TEXT",)  # core.model.Outage as JSON
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (VERSION_1, VERSION_2)

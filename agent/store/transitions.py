@@ -8,12 +8,13 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
 
+import msgspec
 from msgspec import Struct
 
 from agent.core import guard, order
 from agent.core.codes import CODES
 from agent.core.errors import Conflict, Refused
-from agent.core.model import Deployment, Fault, Release, State, Trigger
+from agent.core.model import Deployment, Fault, Outage, Release, State, Trigger
 from agent.core.pipeline import ENDS, quarantines
 from agent.store import events
 from agent.store.rows import deployment_of, micros, moment, moment_or_none
@@ -44,6 +45,8 @@ class Change(Struct, frozen=True, kw_only=True):
     """What serves from now on (on the way to an end); it is confirmed by the same act."""
     overtaken: tuple[order.End, ...] = ()
     """What waits in the queue and ends superseded by the same act."""
+    outage: Outage | None = None
+    """What the switch cost the service's users."""
     reset: Reset | None = None
     """The branch does not stand on what is live any more."""
 
@@ -180,9 +183,10 @@ def move(
     changed = connection.execute(
         "UPDATE deployments SET state = ?, reason = coalesce(?, reason), hint = coalesce(?, hint),"
         " fault = coalesce(?, fault), revision = coalesce(?, revision), backup = coalesce(?, backup),"
-        " finished_at = ? WHERE id = ? AND state = ?",
+        " outage = coalesce(?, outage), finished_at = ? WHERE id = ? AND state = ?",
         (
             to, change.reason, change.hint, change.fault, change.revision, change.backup,
+            None if change.outage is None else msgspec.json.encode(change.outage).decode(),
             micros(now) if to in ENDS else None, deployment.id, deployment.state,
         ),
     ).rowcount  # fmt: skip

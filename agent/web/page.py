@@ -195,6 +195,8 @@ def _deployment(item: Deployment, now: datetime) -> str:
     took = ""
     if item.state in ENDS and item.finished_at is not None:
         took = f" · took {_span(item.finished_at - item.created_at)}"
+    if item.outage is not None:
+        took += f" · outage {item.outage.seconds:.2f}\u00a0s" if item.outage.failed else " · no outage"
     trigger = " · ".join(filter(None, (item.trigger.kind, item.trigger.event, item.trigger.actor)))
     hint = f"<p>{escape(item.reason)}: {_prose(item.hint)}</p>" if item.reason else ""
     return f"""<details><summary class="line">{_what(item)}{_badge(item.state)}

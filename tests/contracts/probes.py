@@ -1,10 +1,14 @@
 """What the tests of the probes share: a server on loopback, and what a probe knows of its service."""
 
 import asyncio
+import shutil
 import ssl
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+import pytest
 
 from agent.adapters.probes import Surroundings
 from agent.core.model import Launch
@@ -43,6 +47,7 @@ async def answering(answer: Answer | bytes, tls: ssl.SSLContext | None = None) -
         server.close()
         for writer in writers:
             writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
         await server.wait_closed()
 
 
@@ -78,3 +83,17 @@ async def until(what: str, look: Callable[[], bool]) -> None:
     while not look():
         assert loop.time() < limit, f"waited in vain for {what}"
         await asyncio.sleep(0.01)
+
+
+def certified(directory: Path) -> ssl.SSLContext:
+    """A server for localhost, whose self-signed certificate lies in the directory as `certificate`."""
+    if shutil.which("openssl") is None:
+        pytest.skip("makes its certificate with the openssl program, which is not installed")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2",
+         "-keyout", directory / "key", "-out", directory / "certificate"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(directory / "certificate", directory / "key")
+    return tls

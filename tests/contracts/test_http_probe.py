@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import shutil
-import ssl
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ from agent.adapters.probes.http import HttpProbe
 from agent.core import settings
 from agent.core.model import Probed
 from agent.system import tls as system_tls
-from tests.contracts.probes import SECRET, Answer, a_launch, a_response, answering, around
+from tests.contracts.probes import SECRET, Answer, a_launch, a_response, answering, around, certified
 
 LAUNCH = a_launch(Path("/"))
 
@@ -157,22 +154,9 @@ async def test_the_detail_shows_no_password_and_no_query() -> None:
     assert "secret" not in probed.detail
 
 
-def make_certificate(directory: Path) -> None:
-    """A self-signed one for localhost."""
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2",
-         "-keyout", directory / "key", "-out", directory / "certificate"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-
-
 async def test_a_certificate_that_nobody_vouches_for_is_a_failure(tmp_path: Path) -> None:
     """R-RB-7: TLS verify on."""
-    if shutil.which("openssl") is None:
-        pytest.skip("makes its certificate with the openssl program, which is not installed")
-    make_certificate(tmp_path)
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
+    tls = certified(tmp_path)
     async with answering(a_response(), tls) as port:
         probed = await asked(f"https://localhost:{port}/health")
     assert not probed.healthy
@@ -183,11 +167,7 @@ async def test_a_certificate_that_the_machine_vouches_for_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R-RB-7: the machine's authorities, read when they are first needed."""
-    if shutil.which("openssl") is None:
-        pytest.skip("makes its certificate with the openssl program, which is not installed")
-    make_certificate(tmp_path)
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
+    tls = certified(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate"))
     system_tls._verifying.cache_clear()
     async with answering(a_response(), tls) as port:
@@ -197,11 +177,7 @@ async def test_a_certificate_that_the_machine_vouches_for_is_taken(
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_taken_if_that_was_said(tmp_path: Path) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("makes its certificate with the openssl program, which is not installed")
-    make_certificate(tmp_path)
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
+    tls = certified(tmp_path)
     async with answering(a_response(), tls) as port:
         assert (await asked(f"https://localhost:{port}/health", verify_tls=False)).healthy
 
@@ -371,11 +347,7 @@ async def test_a_redirect_never_leads_to_another_scheme(target: str) -> None:
 
 
 async def test_a_redirect_never_leads_from_https_to_http(tmp_path: Path) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("makes its certificate with the openssl program, which is not installed")
-    make_certificate(tmp_path)
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
+    tls = certified(tmp_path)
     async with answering(to("http://127.0.0.1/"), tls) as port:
         probed = await asked(f"https://localhost:{port}/health", verify_tls=False, redirects=3)
     assert "302, redirected from https to http, which is not followed" in probed.detail

@@ -63,6 +63,7 @@ ELSEWHERE = {
     "services.hold": "people ask it; see tests/crash",
     "services.resume": "people ask it; see tests/crash",
     "rollbacks.request": "people ask it; see tests/crash",
+    "rollbacks.leave": "the healer asks for it; see test_probation",
 }
 
 
