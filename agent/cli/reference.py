@@ -55,6 +55,7 @@ _SAMPLES: dict[str, object] = {
     "Reuse.key": ("requirements.txt",),
     "Reuse.paths": (".venv",),
     "ProcessRuntime.command": ("python3", "-m", "scraper"),
+    "Drain.signal": "SIGUSR1",
     "SystemdRuntime.unit": "scraper.service",
     "UnitProbe.unit": "scraper-worker.service",
     "HttpProbe.url": "http://127.0.0.1:9100/health",

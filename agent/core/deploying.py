@@ -10,8 +10,8 @@ from agent.core.paths import problem_of
 from agent.core.payload import WORKFLOWS, is_file
 from agent.core.refs import is_name
 from agent.core.repository import is_github_name, refusal
-from agent.core.settings import Build, Deploy, ProcessRuntime, Reuse, Rollback, Source, SystemdRuntime
-from agent.core.shapes import inside_problem, overlap, unit_problem
+from agent.core.settings import Build, Deploy, Drain, ProcessRuntime, Reuse, Rollback, Source, SystemdRuntime
+from agent.core.shapes import host_and_port, inside_problem, overlap, unit_problem
 from agent.core.units import write_duration
 from agent.core.waysin import ways_in
 
@@ -122,6 +122,28 @@ def _runtime(runtime: ProcessRuntime) -> Found:
     if not runtime.command[0].strip():
         yield Finding(("command", 0), "must name a program")
     yield from _environment(runtime.environment)
+    yield from _listen(runtime)
+
+
+def _listen(runtime: ProcessRuntime) -> Found:
+    seen: set[tuple[str, int]] = set()
+    for index, address in enumerate(runtime.listen):
+        try:
+            place = host_and_port(address)
+        except ValueError:
+            yield Finding(("listen", index), "must be an IP address and a port, such as 127.0.0.1:9100")
+            continue
+        if place in seen:
+            yield Finding(("listen", index), "stands there twice")
+        seen.add(place)
+    for name in runtime.environment if runtime.listen else ():
+        if name.startswith("LISTEN_"):
+            yield Finding(("environment", name), "is set by the agent itself", relies=(("listen",),))
+
+
+def _drain(drain: Drain) -> Found:
+    if (drain.signal is None) == (drain.command is None):
+        yield Finding((), "needs either `signal` or `command`", relies=(("signal",), ("command",)))
 
 
 def _unit(runtime: SystemdRuntime) -> Found:
@@ -147,5 +169,6 @@ RULES: dict[type, tuple[Callable[[Any], Found], ...]] = {
     Build: (_build,),
     Reuse: (_reuse,),
     ProcessRuntime: (_runtime,),
+    Drain: (_drain,),
     SystemdRuntime: (_unit,),
 }

@@ -48,8 +48,10 @@ def commands(deploy: Deploy) -> float:
 
 def switching(runtime: ProcessRuntime | SystemdRuntime) -> float:
     """The old version ends, the new one starts."""
-    stopping = runtime.stop_timeout if isinstance(runtime, ProcessRuntime) else _UNIT
-    return stopping + _STARTING + MARGIN
+    if not isinstance(runtime, ProcessRuntime):
+        return _UNIT + _STARTING + MARGIN
+    draining = runtime.drain.timeout if runtime.drain is not None else 0.0
+    return draining + runtime.stop_timeout + _STARTING + MARGIN
 
 
 def asking(health: Health) -> float:

@@ -194,6 +194,17 @@ class Deploy(Options, frozen=True, kw_only=True):
     """How many releases stay on the disk besides the ones that are needed."""
 
 
+class Drain(Options, frozen=True, kw_only=True):
+    """How a version ends the job at hand before it is stopped."""
+
+    signal: Literal["SIGUSR1", "SIGUSR2", "SIGINT", "SIGQUIT", "SIGHUP", "SIGWINCH"] | None = None
+    """Sent to the service's process, which ends by itself when it has done its job."""
+    command: Text | None = None
+    """Instead: a line for /bin/sh, run like a command probe. When it has ended, the service is stopped."""
+    timeout: Annotated[Seconds, between(0.1, DAY)] = Seconds(300)
+    """The deadline; then the service is stopped in the middle of its job."""
+
+
 class ProcessRuntime(Options, frozen=True, kw_only=True, tag_field="kind", tag="process"):
     """The embedded mode: the agent starts the service itself, and the service outlives the agent."""
 
@@ -203,6 +214,11 @@ class ProcessRuntime(Options, frozen=True, kw_only=True, tag_field="kind", tag="
     """Added to PATH, HOME, LANG, HOMEPORT_SERVICE and HOMEPORT_REVISION; nothing else is passed on."""
     stop_timeout: Annotated[Seconds, between(0.1, HOUR)] = Seconds(30)
     """From SIGTERM to SIGKILL."""
+    listen: tuple[Text, ...] = ()
+    """IP addresses and ports such as `127.0.0.1:9100` that the agent opens and hands to the service as systemd does
+    (LISTEN_FDS). While a version gives way to the next, requests wait there instead of failing."""
+    drain: Drain | None = None
+    """For workers: what is done before SIGTERM, so that a job is not cut off."""
 
 
 class SystemdRuntime(Options, frozen=True, kw_only=True, tag_field="kind", tag="systemd"):

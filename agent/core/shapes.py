@@ -70,6 +70,17 @@ def is_host(host: str) -> bool:
     return True
 
 
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of `127.0.0.1:9100` or `[::1]:9100`. Raises ValueError if it is no IP address and port."""
+    host, _, port = address.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if (":" in bare) != (bare != host):
+        raise ValueError(address)
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", port) or int(port) > 65535:
+        raise ValueError(address)
+    return str(ip_address(bare)), int(port)
+
+
 def is_network(text: str) -> bool:
     """Whether it is an IP address or a network of them."""
     try:

@@ -66,6 +66,8 @@ class Plan:
     record: Path
     notes: Mapping[str, str]
     """Kept in the record; one line each."""
+    sockets: tuple[int, ...] = ()
+    """Open files that it gets as its descriptors from 3 on, with LISTEN_PID in its environment."""
 
 
 class LaunchFailed(Exception):
@@ -157,10 +159,12 @@ def _spawn(plan: Plan, lock: int, told: int) -> int:
         stack.callback(os.close, source)
         _write_all(source, _encode(plan))
         os.lseek(source, 0, os.SEEK_SET)
-        handles = [source, plan.output, plan.output, lock, told]
+        handles = [source, plan.output, plan.output, lock, told, *plan.sockets]
         actions = []
         for target, handle in enumerate(handles):
-            high = fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, 16)  # out of the way of 0 to 4
+            high = fcntl.fcntl(
+                handle, fcntl.F_DUPFD_CLOEXEC, 16 + len(handles)
+            )  # out of the way of the targets
             stack.callback(os.close, high)
             actions.append((os.POSIX_SPAWN_DUP2, high, target))
         return os.posix_spawn(
@@ -180,7 +184,8 @@ def _encode(plan: Plan) -> bytes:
     if notes.count("\n") != len(plan.notes):
         raise ValueError("a note holds a line feed")
     variables = [f"{name}={value}" for name, value in plan.environment.items()]
-    fields = [str(plan.record), str(plan.directory), notes, str(len(variables)), *variables, *plan.argv]
+    counts = str(len(plan.sockets)), str(len(variables))
+    fields = [str(plan.record), str(plan.directory), notes, *counts, *variables, *plan.argv]
     if any("\0" in field for field in fields):
         raise ValueError("an argument or a variable holds a NUL")
     return b"\0".join(os.fsencode(field) for field in fields)

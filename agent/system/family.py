@@ -87,6 +87,24 @@ async def end(family: Family, *, grace: float) -> list[int]:
     return [stat.pid for stat in left]
 
 
+async def tell(family: Family, number: signal.Signals, *, patience: float) -> bool:
+    """A signal to the leader alone, and at most so many seconds for it to end by itself. Whether it did."""
+    leader = stat_of(family.session)
+    if leader is None or leader.started != family.started or not leader.alive:
+        return True
+    handle = _hold(leader)
+    if handle is None:
+        return True
+    try:
+        with suppress(ProcessLookupError, PermissionError):  # gone; or another user's
+            signal.pidfd_send_signal(handle, number)
+        await _over([handle], patience)
+    finally:
+        os.close(handle)
+    now = stat_of(family.session)
+    return now is None or now.started != family.started or not now.alive
+
+
 async def _until_gone(
     living: Callable[[], list[ProcessStat]], number: signal.Signals, patience: float, *, every: float
 ) -> list[ProcessStat]:

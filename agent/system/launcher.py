@@ -5,10 +5,12 @@ exec keeps the pid and the start time, so what it writes about itself stays true
 faster, but dash and bash add PWD or `_` to the environment and drop names that are no identifiers.
 
 What it finds open:
-    0   the plan: NUL-separated record path, directory, notes, number of variables, variables, arguments
+    0   the plan: NUL-separated record path, directory, notes, number of sockets, number of variables, variables,
+        arguments
     1   the service's output, also 2
     3   the lock: held until exec or death, whichever comes, because both close it
     4   the report: `ready` once the record is there; `stage errno` if it fails; closed by exec or death
+    5   and on: the sockets, which the service finds from 3 on, as sd_listen_fds(3) says
 """
 
 import _signal  # type: ignore[import-not-found]  # `signal` itself imports enum: 5 ms more
@@ -18,14 +20,14 @@ import sys
 LOCK, REPORT = 3, 4
 
 
-def _plan() -> tuple[bytes, bytes, bytes, dict[bytes, bytes], list[bytes]]:
+def _plan() -> tuple[bytes, bytes, bytes, int, dict[bytes, bytes], list[bytes]]:
     pieces = []
     while piece := posix.read(0, 65536):
         pieces.append(piece)
-    record, directory, notes, count, *rest = b"".join(pieces).split(b"\0")
+    record, directory, notes, sockets, count, *rest = b"".join(pieces).split(b"\0")
     variables, arguments = rest[: int(count)], rest[int(count) :]
     environment = {name: value for name, _, value in (entry.partition(b"=") for entry in variables)}
-    return record, directory, notes, environment, arguments
+    return record, directory, notes, int(sockets), environment, arguments
 
 
 def _read(path: str) -> bytes:
@@ -52,6 +54,17 @@ def _write_record(record: bytes, notes: bytes) -> None:
     posix.rename(aside, record)
 
 
+def _hand_on(sockets: int) -> int:
+    """Moves the sockets to where the service looks for them; lock and report make room, and are still closed by exec.
+    Returns the report's new number."""
+    posix.dup(LOCK)  # behind the sockets; what dup makes is not inherited
+    report = posix.dup(REPORT)
+    for number in range(sockets):
+        posix.dup2(REPORT + 1 + number, LOCK + number)
+    posix.closerange(LOCK + sockets, REPORT + 1 + sockets)
+    return report
+
+
 def _become(arguments: list[bytes], environment: dict[bytes, bytes]) -> None:
     program = arguments[0]
     places = [b""] if b"/" in program else [p + b"/" for p in environment.get(b"PATH", b"").split(b":") if p]
@@ -68,14 +81,17 @@ def _become(arguments: list[bytes], environment: dict[bytes, bytes]) -> None:
 
 def main() -> None:
     """Records itself and becomes the service; if that fails, says at which stage, and ends with 127."""
-    stage = "record"
+    stage, report = "record", REPORT
     try:
         for handle in (LOCK, REPORT):
             posix.set_inheritable(handle, False)
-        posix.closerange(REPORT + 1, posix.sysconf("SC_OPEN_MAX"))  # what the agent itself was started with
-        record, directory, notes, environment, arguments = _plan()
+        record, directory, notes, sockets, environment, arguments = _plan()
+        posix.closerange(
+            REPORT + 1 + sockets, posix.sysconf("SC_OPEN_MAX")
+        )  # what the agent was started with
         nothing = posix.open("/dev/null", posix.O_RDONLY)
         posix.dup2(nothing, 0)
+        posix.close(nothing)
         for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # Python ignores these, and exec passes that on
             _signal.signal(number, _signal.SIG_DFL)
         _write_record(record, notes)
@@ -85,9 +101,12 @@ def main() -> None:
         stage = "directory"
         posix.chdir(directory)
         stage = "exec"
+        if sockets:
+            report = _hand_on(sockets)
+            environment[b"LISTEN_PID"] = b"%d" % posix.getpid()
         _become(arguments, environment)
     except OSError as error:
-        posix.write(REPORT, b"%s %d\n" % (stage.encode(), error.errno or 0))
+        posix.write(report, b"%s %d\n" % (stage.encode(), error.errno or 0))
     sys.exit(127)
 
 

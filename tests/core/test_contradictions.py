@@ -116,6 +116,23 @@ def within(*place: str | int, relies: tuple[Location, ...] = (), hint: str = "")
             [((*HERE, "rollback", "probation"), "", (("monitor", "every"),))],
         ),
         ({"rollback": {"probation": 15}}, []),
+        (
+            {"runtime": {"kind": "process", "command": ["x"], "drain": {}}},
+            [within("runtime", "drain", relies=(("runtime", "drain", "signal"), ("runtime", "drain", "command")))],
+        ),
+        (
+            {"runtime": {"kind": "process", "command": ["x"], "drain": {"signal": "SIGUSR1", "command": "x"}}},
+            [within("runtime", "drain", relies=(("runtime", "drain", "signal"), ("runtime", "drain", "command")))],
+        ),
+        (
+            {"runtime": {"kind": "process", "command": ["x"], "listen": ["localhost:80", "127.0.0.1", "::1:80",
+                                                                         "[::1]:80", "[0:0::1]:80", "1.2.3.4:70000"],
+                         "environment": {"LISTEN_FDS": "1"}}},
+            [within("runtime", "listen", 0), within("runtime", "listen", 1), within("runtime", "listen", 2),
+             within("runtime", "listen", 4), within("runtime", "listen", 5),
+             within("runtime", "environment", "LISTEN_FDS", relies=(("runtime", "listen"),))],
+        ),
+        ({"runtime": {"kind": "process", "command": ["x"], "listen": ["127.0.0.1:9100"]}}, []),
         ({"directory": "~/x"}, [within("directory", hint="write the whole path")]),
         ({"directory": "/var/lib/homeport"}, [((*HERE, "directory"), "", (("state_dir",),))]),
     ],

@@ -5,17 +5,20 @@ where the reasoning about kills and power cuts stands), `output` and `output.1`.
 leader is the configured command. The service has died when the leader has, whatever it leaves behind; what it
 leaves behind is ended by `stop`, or before the next `start`.
 
-The output file is cut back only when a service is started (above 1 MiB it becomes `output.1`).
+The output file is cut back only when a service is started (above 1 MiB it becomes `output.1`). What it listens with
+is handed on to the next version: `doors.py`.
 """
 
 import asyncio
 import errno
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from agent.adapters.runtimes.doors import Doors
+from agent.adapters.runtimes.draining import drain
 from agent.core import settings
 from agent.core.errors import StepFailed
 from agent.core.model import Launch, Running
@@ -60,6 +63,7 @@ class ProcessRuntime:
         self._record: daemon.Record | None = None
         self._output_from = 0
         self._ending = ""
+        self._doors = Doors(service, options.listen)
 
     async def look(self) -> Running | None:
         """See `core.ports.Runtime`. Costs one read of /proc as long as the process lives."""
@@ -68,6 +72,7 @@ class ProcessRuntime:
             async with self._exclusively():  # a launcher of a killed agent may still be under way
                 running = self._alive()
                 self._bury()
+            self._doors.seen(asyncio.get_running_loop().time(), alive=running is not None)
         return running
 
     async def check(self, launch: Launch) -> None:
@@ -98,6 +103,7 @@ class ProcessRuntime:
     async def stop(self) -> None:
         """See `core.ports.Runtime`. Raises runtime-failed if a process outlives SIGKILL or belongs to another user."""
         async with self._turn, self._exclusively():
+            await self._prepare_stop()
             await self._end_family(grace=self._options.stop_timeout)
 
     async def recovers(self) -> bool:
@@ -169,6 +175,19 @@ class ProcessRuntime:
             self._ending = ""
         self._record = record
 
+    async def _prepare_stop(self) -> None:
+        """What the next version is to take over stays, and the job at hand is ended."""
+        family = self._family()
+        if family is None or self._record is None or self._alive() is None:
+            return
+        pids = [stat.pid for stat in family.in_session()]
+        await in_thread(self._doors.keep, pids, asyncio.get_running_loop().time())
+        if self._options.drain is not None:
+            env = environment.of_a_child(
+                self._service, self._record.notes["revision"], self._options.environment, self._inherited
+            )
+            await drain(self._options.drain, family, env, self._service, self._redact)
+
     async def _end_family(self, *, grace: float) -> None:
         """Ends everybody and forgets them. The leader is reaped last: till then its number is nobody else's."""
         family = self._family()
@@ -185,7 +204,7 @@ class ProcessRuntime:
         output = await in_thread(_open_output, self._state / "output")
         try:
             self._output_from, self._ending = os.fstat(output).st_size, ""
-            plan = self._plan(launch, output)
+            plan = self._plan(launch, output, self._doors.open())
             try:
                 await daemon.launch(plan, lock)
             except daemon.LaunchFailed as failure:
@@ -200,7 +219,7 @@ class ProcessRuntime:
             raise StepFailed("start-failed", message, output=await self.output())
         return running
 
-    def _plan(self, launch: Launch, output: int) -> daemon.Plan:
+    def _plan(self, launch: Launch, output: int, sockets: Sequence[int]) -> daemon.Plan:
         program, *arguments = self._options.command
         if "/" in program:
             program = str(Path(launch.directory, program))  # an absolute one stays what it is
@@ -213,11 +232,12 @@ class ProcessRuntime:
         }
         return daemon.Plan(
             argv=(program, *arguments),
-            environment=self._environment(launch),
+            environment=self._environment(launch) | self._doors.environment(),
             directory=Path(launch.directory),
             output=output,
             record=self._state / "pid",
             notes=notes,
+            sockets=tuple(sockets),
         )
 
     def _environment(self, launch: Launch) -> dict[str, str]:
