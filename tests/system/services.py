@@ -14,7 +14,9 @@ from agent.core import settings
 from agent.core.model import Launch
 from agent.system.process import stat_of
 
-REVISION = "a" * 40
+REVISION = os.environ.setdefault("TESTS_REVISION", f"{os.getpid():040x}")
+"""Of this run of the tests alone, and of the agents that it starts: a daemon that went to `/` belongs to whoever has
+its service and revision, so the tests of another worker would end it."""
 
 SLEEPER = "exec sleep 600"
 STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
