@@ -38,6 +38,8 @@ if mode == "crash":
     sys.exit("this version crashes at its start")
 if mode == "silent":
     time.sleep(3600)
+if mode == "hungry":  # bounded, for the day when nobody limits it
+    hoard = [b"x" * (1 << 20) for _ in range(512)]
 data = sqlite3.connect(here / "data" / "app.db")
 data.execute("PRAGMA journal_mode = WAL")
 data.execute("CREATE TABLE IF NOT EXISTS starts(version TEXT)")
@@ -78,6 +80,20 @@ def wait_for(what: str, look: Callable[[], Any], seconds: float = 30.0) -> Any:
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:g} s in vain for {what}")
         time.sleep(0.02)
+
+
+def end_of(identity: str, ask: Callable[[str], dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """Waits for the end of a deployment, asking for it by its id; the agent may be away meanwhile."""
+
+    def look() -> dict[str, Any] | None:
+        with suppress(OSError):
+            found = ask(identity)
+            if found.get("state") in ENDS:
+                return found
+        return None
+
+    found: dict[str, Any] = wait_for(f"the end of {identity}", look, seconds)
+    return found
 
 
 def free_port() -> int:
@@ -355,16 +371,7 @@ class Home:
 
     def ended(self, identity: str, seconds: float = 40.0) -> dict[str, Any]:
         """Waits for its end."""
-
-        def look() -> dict[str, Any] | None:
-            with suppress(OSError):
-                found = self.deployment(identity)
-                if found.get("state") in ENDS:
-                    return found
-            return None
-
-        found: dict[str, Any] = wait_for(f"the end of {identity}", look, seconds)
-        return found
+        return end_of(identity, self.deployment, seconds)
 
     def deploy(self, version: str, mode: str = "good", *, name: str = "app", **files: str) -> dict[str, Any]:
         """A push, to its end."""

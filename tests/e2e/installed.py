@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from tests.e2e.pi import Pi
-from tests.world import ENDS, SECRET, SERVE, Answer, push_body, signed, wait_for
+from tests.world import SECRET, SERVE, Answer, end_of, push_body, signed, wait_for
 
 OWNER = "me"
 """Who pushes: an ordinary user of the Pi."""
@@ -148,16 +148,7 @@ class Installed:
 
     def ended(self, identity: str, seconds: float = 60.0) -> dict[str, Any]:
         """Waits for the end of a deployment; the agent may be away meanwhile."""
-
-        def look() -> dict[str, Any] | None:
-            with suppress(ConnectionError):
-                found = self.deployment(identity)
-                if found.get("state") in ENDS:
-                    return found
-            return None
-
-        found: dict[str, Any] = wait_for(f"the end of {identity}", look, seconds)
-        return found
+        return end_of(identity, self.deployment, seconds)
 
     def deploy(self, version: str, mode: str = "good", **files: str) -> dict[str, Any]:
         """A push, to its end."""
