@@ -211,7 +211,7 @@ class ReleaseDirectory:
         aside = self._shared_root / _SEED
         files.remove_tree(aside)
         if source.is_dir():
-            shutil.copytree(source, aside, symlinks=True)
+            files.copy_tree(source, aside)
         elif source.exists():
             shutil.copy2(source, aside)
         else:
@@ -278,7 +278,7 @@ class ReleaseDirectory:
         if not os.path.lexists(place) or self._look_at_current() == place.name:
             return
         if (place / marker.NAME).exists():
-            place.chmod(place.stat().st_mode | stat.S_IRWXU)  # a build may have taken it
+            files.unlock(place)  # a build may have taken the right
             (place / marker.NAME).rename(place / _TOMBSTONE)
             files.fsync_directory(place)
         files.remove_tree(place)

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from agent.core.errors import StepFailed
 
+_SPECIAL = stat.S_ISUID | stat.S_ISGID
+
 
 @dataclass(frozen=True)
 class Free:
@@ -117,12 +119,45 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def unlock(place: Path) -> None:
+    """Gives the owner every right on a directory that is to be removed."""
+    mode = place.stat().st_mode
+    if mode & stat.S_IRWXU != stat.S_IRWXU:
+        place.chmod(mode & 0o777 | stat.S_IRWXU)  # without setgid: see `set_mode`
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """As `chmod`. Where nobody may set a setuid or setgid bit (RestrictSUIDSGID= of the shipped unit refuses the call),
+    what has inherited it keeps it if nothing else differs; else the rest of the mode is set without it."""
+    if stat.S_IMODE(path.stat().st_mode) == mode:
+        return
+    try:
+        path.chmod(mode)
+    except PermissionError:
+        if not mode & _SPECIAL:
+            raise
+        path.chmod(mode & ~_SPECIAL)
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Directories, files and links with their modes; `target` does not exist yet."""
+    target.mkdir()
+    with os.scandir(source) as entries:
+        for entry in entries:
+            place = target / entry.name
+            if entry.is_dir(follow_symlinks=False):
+                copy_tree(Path(entry.path), place)
+            else:
+                shutil.copy2(entry.path, place, follow_symlinks=False)
+    set_mode(target, stat.S_IMODE(source.stat().st_mode))
+
+
 def _unlock(path: Path) -> None:
     """Gives the owner every right on every directory of a tree, from the top down."""
     ahead = [path]
     while ahead:
         place = ahead.pop()
-        place.chmod(place.stat().st_mode | stat.S_IRWXU)
+        unlock(place)
         with os.scandir(place) as entries:
             ahead += [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
 

@@ -146,3 +146,22 @@ def test_a_system_error_becomes_a_code_of_the_worlds(number: int, code: str) -> 
     failure = files.translate(OSError(number, os.strerror(number)), "the thing")
     assert (failure.code, failure.fault) == (code, Fault.WORLD)
     assert failure.message == f"the thing: {os.strerror(number)}"
+
+
+def test_a_copied_tree_has_the_modes_and_links_of_its_source(tmp_path: Path) -> None:
+    (tmp_path / "from/deep").mkdir(parents=True)
+    (tmp_path / "from/deep").chmod(0o2750)
+    (tmp_path / "from/deep/run").write_text("x")
+    (tmp_path / "from/deep/run").chmod(0o755)
+    (tmp_path / "from/link").symlink_to("deep/nowhere")
+    files.copy_tree(tmp_path / "from", tmp_path / "to")
+    assert (tmp_path / "to/deep").stat().st_mode & 0o7777 == 0o2750
+    assert (tmp_path / "to/deep/run").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "to/link").readlink() == Path("deep/nowhere")
+    assert names(tmp_path / "to") == ["deep", "link"]
+
+
+def test_a_mode_is_set_where_it_differs(tmp_path: Path) -> None:
+    for mode in (0o2755, 0o2755, 0o700):
+        files.set_mode(tmp_path, mode)
+        assert tmp_path.stat().st_mode & 0o7777 == mode

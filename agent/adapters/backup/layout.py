@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from agent.core.errors import StepFailed
 from agent.core.model import BackupFile
 from agent.core.restores import Contents, Part, part_of
 from agent.system import sqlite
-from agent.system.files import Free, syncfs
+from agent.system.files import Free, set_mode, syncfs
 
 _PIECE = 1024 * 1024
 _FLOOR_BYTES, _FLOOR_INODES = 16 * 1024 * 1024, 64
@@ -155,11 +156,17 @@ def _part(file: BackupFile, parts: Mapping[str, object]) -> str:
 
 def _describe(path: Path, file: BackupFile) -> None:
     """Owner, mode and times: a change of owner takes bits of the mode away."""
+    mode = file.mode & 0o7777
     if (file.uid, file.gid) != (os.geteuid(), os.getegid()):
-        with contextlib.suppress(PermissionError):  # only root gives files away; the mode stays as it was
+        try:
             os.chown(path, file.uid, file.gid, follow_symlinks=False)
+        except PermissionError:  # only root gives files away
+            # Who owned it has his rights by an access list (`homeport install`), up to the group's bits.
+            mode |= (mode & stat.S_IRWXU) >> 3
+            if file.kind != "directory":
+                mode &= ~(stat.S_ISUID | stat.S_ISGID)  # they would be the agent's
     if file.kind != "symlink":
-        path.chmod(file.mode & 0o7777)
+        set_mode(path, mode)
     os.utime(path, ns=(file.mtime, file.mtime), follow_symlinks=False)
 
 
