@@ -104,6 +104,7 @@ ensure_docker() {
 }
 
 exists()  { docker container inspect "$1" >/dev/null 2>&1; }
+paused()  { [ "$(docker container inspect -f '{{.State.Paused}}' "$1")" = true ]; }
 running() { [ "$(docker container inspect -f '{{.State.Running}}' "$1" 2>/dev/null)" = true ]; }
 label()   { docker container inspect -f "{{index .Config.Labels \"$2\"}}" "$1"; }
 
@@ -451,7 +452,7 @@ cmd_power_cut() {
     local d; d=$(disk_dir "$NAME")
     if [ -n "$lossy" ]; then
         [ -f "$d/disk.img" ] || die "power-cut --lossy needs a Pi made with --disk"
-        docker pause "$NAME" >/dev/null     # the instant of the cut
+        paused "$NAME" || docker pause "$NAME" >/dev/null   # the instant of the cut
         disk_snapshot "$NAME"
     fi
     docker kill -s KILL "$NAME" >/dev/null  # PID 1 dies, and with it every process
