@@ -88,8 +88,12 @@ class Documented(Installed):
     def deliver(self, revision: str, *, body: bytes | None = None) -> Answer:
         """A signed push delivery, as GitHub sends it."""
         body = push_body(revision, "me/app") if body is None else body
+        return self.send(body, signed(body))
+
+    def send(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """POST to the webhook's route."""
         with self._line() as line:
-            return line("POST", "/webhook", body, signed(body) | {"Content-Type": "application/json"})
+            return line("POST", "/webhook", body, {"Content-Type": "application/json", **headers})
 
     def until(self, identity: str, state: str, seconds: float = 30.0) -> None:
         """Returns as soon as a deployment is in this state; fails if it went by."""
