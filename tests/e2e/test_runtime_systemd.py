@@ -39,6 +39,7 @@ from tests.contracts.test_runtime import (  # noqa: F401 - the contract, over th
 )
 from tests.e2e.pi import Pi
 from tests.system.services import a_launch
+from tests.world import wait_for
 
 pytestmark = pytest.mark.root
 
@@ -278,9 +279,27 @@ async def test_many_starts_do_not_meet_systemds_limit(runtime: OnPi, tmp_path: P
         await runtime.stop()
 
 
+async def test_a_unit_that_systemd_has_given_up_is_started_again(
+    runtime: OnPi, pi: Pi, put: Callable[..., None], tmp_path: Path
+) -> None:
+    """F61: whoever mended it is not refused because it crashed before."""
+    mended = tmp_path / "mended"
+    put(
+        "[Unit]\nStartLimitBurst=2\nStartLimitIntervalSec=1h\n[Service]\nRestart=on-failure\nRestartSec=10ms\n"
+        f"ExecStart=/bin/sh -c 'test -e {mended} && exec sleep 600'\n"
+    )
+    pi.run("systemctl", "start", UNIT)
+    wait_for("the limit", lambda: pi.run("systemctl", "is-failed", UNIT, check=False).returncode == 0)
+    mended.touch()
+    assert pi.run("systemctl", "start", UNIT, check=False).returncode != 0, "systemd by itself refuses"
+    await runtime.start(released(tmp_path))
+    assert await named(runtime) == "1-aaaaaaa"
+
+
 async def test_what_cannot_be_started_is_told_before_the_switch(
     pi: Pi, put: Callable[..., None], tmp_path: Path, units: Units
 ) -> None:
+    """F60."""
     launch = released(tmp_path)
     unknown = OnPi(pi, settings.SystemdRuntime(unit="nope.service"), tmp_path, units)
     masked = OnPi(pi, settings.SystemdRuntime(unit="systemd-udevd.service"), tmp_path, units)
@@ -297,6 +316,7 @@ async def test_what_cannot_be_started_is_told_before_the_switch(
 async def test_a_job_that_does_not_end_is_told_as_stuck(
     units: Units, put: Callable[..., None], pi: Pi
 ) -> None:
+    """F59."""
     put("[Service]\nType=notify\nTimeoutStartSec=infinity\nExecStart=/bin/sleep 60\n")
     with pytest.raises(UnitError) as error:
         await units.call(Verb.START, UNIT, patience=1)
