@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import backup, deliveries, deploy, growth, rest
+from bench import backup, deliveries, deploy, growth, pi, rest
 from bench.machine import describe
 from bench.options import Options
 from bench.report import PAGE, Report, write
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[Options], Report]] = {
     backup.NAME: backup.run,
     growth.NAME: growth.run,
     rest.NAME: rest.run,
+    pi.NAME: pi.run,
 }
 
 

@@ -36,6 +36,17 @@ def installed() -> bool:
     return shutil.which("webhook") is not None
 
 
+def hook(name: str, command: Sequence[str], directory: str) -> dict[str, object]:
+    """What `webhook` is to do at each good push to main."""
+    signed = {"type": "payload-hmac-sha256", "secret": SECRET, "parameter": _header("X-Hub-Signature-256")}
+    branch = {"type": "value", "value": "refs/heads/main", "parameter": {"source": "payload", "name": "ref"}}
+    return {
+        "id": name, "execute-command": command[0], "command-working-directory": directory,
+        "pass-arguments-to-command": [{"source": "string", "name": text} for text in command[1:]],
+        "trigger-rule": {"and": [{"match": signed}, {"match": branch}]},
+    }  # fmt: skip
+
+
 def _answers(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
@@ -45,15 +56,8 @@ def _answers(port: int) -> bool:
 @contextmanager
 def a_webhook(directory: Path, command: Sequence[str]) -> Iterator[Peer]:
     """Runs `command` at each good push to main; ended with the context."""
-    signed = {"type": "payload-hmac-sha256", "secret": SECRET, "parameter": _header("X-Hub-Signature-256")}
-    branch = {"type": "value", "value": "refs/heads/main", "parameter": {"source": "payload", "name": "ref"}}
-    hook = {
-        "id": "deploy", "execute-command": command[0], "command-working-directory": str(directory),
-        "pass-arguments-to-command": [{"source": "string", "name": text} for text in command[1:]],
-        "trigger-rule": {"and": [{"match": signed}, {"match": branch}]},
-    }  # fmt: skip
     hooks = directory / "hooks.json"
-    hooks.write_text(json.dumps([hook]))
+    hooks.write_text(json.dumps([hook("deploy", command, str(directory))]))
     port = free_port()
     with (directory / "webhook.log").open("ab") as log:
         process = subprocess.Popen(
