@@ -74,7 +74,7 @@ mutation: .venv/.mutation ## which changes of core and store no test notices; AR
 	$(BIN)/python -m tests.meta.mutation
 
 bench: .venv/.ready ## measurements beside their peers, which are installed if root asks
-	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory packages NEEDED="$(PEERS)"; fi
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory packages NEEDED="$(NEEDED) $(PEERS)"; fi
 	$(BIN)/python -m bench $(ARGS)
 
 clean: ## what the targets made

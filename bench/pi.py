@@ -86,8 +86,8 @@ def _deployments(figures: Figures, board: Board, service: str, text: str, times:
             for what, value in taken.items():
                 if number:  # the first of each is not like the others: another service was there
                     figures.add(f"{way.name}, {service}", what, value)
-    for _ in range(times):
-        figures.add(f"{BY_HAND}, {service}", OUTAGE, _restarted_by_hand(board))
+        if number:
+            figures.add(f"{BY_HAND}, {service}", OUTAGE, _restarted_by_hand(board))
 
 
 def _deployed(board: Board, way: Way, version: str, text: str) -> dict[str, float]:
