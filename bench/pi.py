@@ -247,7 +247,7 @@ def _goals(figures: Figures, rest: dict[str, float]) -> list[Goal]:
         found.append(goal(f"{FIRST}, {service}", "≤ 0.5 × script with pip", with_pip, "{:.2f} ×", most=0.5))
         alone = figures.milliseconds(f"{BY_HAND}, {service}", OUTAGE)
         outage = ratio(figures.milliseconds(f"homeport, {service}", OUTAGE), alone)
-        found.append(goal(f"outage, {service}", f"≤ 1 × `{BY_HAND}`", outage, "{:.2f} ×", most=1.0))
+        found.append(goal(f"outage, {service}", f"≤ 1.1 × `{BY_HAND}`", outage, "{:.2f} ×", most=1.1))
     bus, command = (figures.milliseconds("restart", name) for name in ("bus", "systemctl"))
     found.append(goal("restart by the bus", "≤ 1 × systemctl", ratio(bus, command), "{:.2f} ×", most=1.0))
     found.append(goal("memory at rest", "≤ 48 MB", rest["memory"], "{:.0f} MB", most=48))
