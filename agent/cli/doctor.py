@@ -26,6 +26,7 @@ from agent.core.settings import KeyRef, Settings
 from agent.core.text import clean
 from agent.system import commands, files, programs, wear
 from agent.system.machine import Machine
+from agent.system.upgrades import Upgrades
 
 UNIT_PROPERTIES = ("LoadState", "Id", "ActiveState", "NeedDaemonReload")
 
@@ -51,6 +52,7 @@ def _all(options: argparse.Namespace) -> Iterator[Check]:
     status, about = _agent(options)
     yield from about
     yield from _own_writes(status)
+    yield _upgrade()
     if settings is not None:
         for unit in installing.units_of(settings):
             yield checkup.of_unit(unit, commands.properties(unit, UNIT_PROPERTIES))
@@ -125,6 +127,14 @@ def _agent(options: argparse.Namespace) -> tuple[dict[str, Any], list[Check]]:
     else:
         about = checkup.ok("agent", f"{agent['version']} answers")
     return document, [about, *checkup.of_status(document["services"])]
+
+
+def _upgrade() -> Check:
+    upgrades = Upgrades()
+    try:
+        return checkup.of_upgrade(upgrades.pending(), upgrades.last(), __version__)
+    except HomeportError as error:
+        return checkup.error("upgrade", error.message, error.hint)
 
 
 def _installation(settings: Settings) -> Iterator[Check]:

@@ -20,12 +20,14 @@ from agent.cli.installation import (
     told,
 )
 from agent.cli.show import emit
+from agent.cli.upgrader import demand_nothing_pending, running_version
 from agent.core import installing
 from agent.core.errors import ConfigError, HomeportError, Refused, StepFailed
 from agent.core.installing import SERVICE, Change, Facts, Kind
 from agent.core.settings import Settings
 from agent.system import commands
 from agent.system.machine import Machine
+from agent.system.upgrades import Upgrades
 
 HEALTH_SECONDS = 30.0
 
@@ -33,7 +35,9 @@ HEALTH_SECONDS = 30.0
 def run(options: argparse.Namespace) -> int:
     """Plans, tells, and does it."""
     demand_root("install")
-    demand_place()
+    demand_place(only_look=options.dry_run)
+    if not (options.dry_run or options.no_start):
+        demand_nothing_pending(Upgrades())
     os.umask(0o022)
     machine = Machine()
     settings = settings_of_file()
@@ -134,7 +138,11 @@ def _started(changes: list[Change], settings: Settings) -> list[str]:
     """Starts the agent, or restarts it if it would go on without something. Raises ConfigError, StepFailed."""
     active = _property("ActiveState") == "active"
     client = Client(argparse.Namespace(socket=settings.listen.socket, url=None))
-    if active and not installing.restarts_agent(changes) and _version(client) == __version__:
+    if (
+        active
+        and not installing.restarts_agent(changes)
+        and running_version(settings.listen.socket) == __version__
+    ):
         return []
     loaded = as_the_unit_sees_it()
     if loaded.problems:
@@ -160,13 +168,6 @@ def _health(client: Client) -> str:
             if time.monotonic() > limit:
                 raise StepFailed("not-installable", f"the agent does not answer: {error}") from error
         time.sleep(0.2)
-
-
-def _version(client: Client) -> str:
-    try:
-        return str(client.get("/status")["agent"]["version"])
-    except HomeportError:
-        return ""
 
 
 def _property(name: str) -> str:

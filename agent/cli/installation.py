@@ -12,6 +12,7 @@ from agent.core.errors import ConfigError, Refused
 from agent.core.installing import CONFIG, CREDENTIALS, Change, Facts, Seen, Wanted
 from agent.core.settings import Settings
 from agent.core.unitfiles import STARTER, sets_journal_limit
+from agent.core.upgrading import VERSIONS
 from agent.system import commands, configfile
 from agent.system.machine import Machine
 from agent.system.systemctl import SYSTEMCTL
@@ -27,11 +28,13 @@ def demand_root(command: str) -> None:
         raise Refused(403, "not-installable", "only root can do this", hint=f"`sudo homeport {command}`")
 
 
-def demand_place() -> None:
-    """The unit starts the program where it lies for everybody. Raises Refused for another installation."""
+def demand_place(*, only_look: bool = False) -> None:
+    """The unit starts the program where it lies for everybody. Raises Refused for another installation; one that lies
+    beside it may look."""
     if not Path("/run/systemd/system").is_dir():
         raise Refused(409, "not-installable", "this machine has not been started by systemd", hint="")
-    if Path(sys.prefix) != Path(installing.PREFIX):
+    here = Path(sys.prefix).resolve()
+    if here != Path(installing.PREFIX).resolve() and not (only_look and here.parent == Path(VERSIONS)):
         hint = f"`python3 -m venv {installing.PREFIX}`, install homeport there, and run that one"
         raise Refused(409, "not-installable", f"this homeport lies in {sys.prefix}", hint=hint)
 

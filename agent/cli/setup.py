@@ -28,6 +28,17 @@ def _add_install(commands: Any, shared: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-start", action="store_true", help="leave the agent as it is: neither start nor restart it"
     )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--wheel",
+        metavar="FILE",
+        help="upgrade to the version in this wheel; if that does not come up, the present one returns by itself",
+    )
+    which.add_argument(
+        "--go-on",
+        action="store_true",
+        help="carry out the upgrade that was begun: what homeport-upgrade.service runs",
+    )
     parser.set_defaults(run=_install)
 
 
@@ -62,6 +73,14 @@ def _add_doctor(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def _install(options: argparse.Namespace) -> int:
+    if options.wheel:
+        from agent.cli import upgrade
+
+        return upgrade.run(options)
+    if options.go_on:
+        from agent.cli import upgrader
+
+        return upgrader.run()
     from agent.cli import install
 
     return install.run(options)

@@ -8,6 +8,7 @@ from agent.core.errors import ConfigError, Refused, StepFailed
 from agent.core.installing import JOURNAL, SERVICE, USER, Change, Kind, Wanted, reloads_systemd
 from agent.core.settings import Settings
 from agent.core.uninstalling import removals, stays
+from agent.core.upgrading import UNIT
 from agent.system import commands
 from agent.system.machine import Machine
 
@@ -45,7 +46,9 @@ def _settings() -> Settings | None:
 
 
 def _stop() -> None:
-    """Raises StepFailed if the agent does not end: what it works with is not taken from it."""
+    """Raises StepFailed if the agent does not end: what it works with is not taken from it. An upgrade, which would
+    start it, ends first."""
+    commands.run("systemctl", "disable", "--quiet", "--now", UNIT)
     if commands.properties(SERVICE, ["LoadState"]).get("LoadState") != "loaded":
         return
     done = commands.run("systemctl", "disable", "--quiet", "--now", SERVICE, patience=200)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from agent.core.units import write_size
+from agent.core.upgrading import Mark, Phase
 
 MIB = 1 << 20
 FEW_BYTES, TOO_FEW_BYTES = 512 * MIB, 64 * MIB
@@ -169,6 +170,21 @@ def _span(seconds: float) -> str:
     if seconds < 2 * SOON:
         return f"{seconds / 60:.0f} minutes"
     return f"{seconds / SOON:.0f} hours" if seconds < 2 * DAY else f"{seconds / DAY:.0f} days"
+
+
+def of_upgrade(pending: Mark | None, last: Mark | None, version: str) -> Check:
+    """An upgrade that has not ended, or how the last one did, as long as that says something of this version."""
+    name = "upgrade"
+    if pending is not None:
+        says = f"from {pending.old} to {pending.new} has not ended: {pending.phase}"
+        return warning(name, says, "`systemctl status homeport-upgrade`, `journalctl -u homeport-upgrade`")
+    if last is None or version not in (last.old, last.new) or last.phase is Phase.CONFIRMED:
+        return ok(name, "none is under way")
+    hint = "`journalctl -u homeport -u homeport-upgrade` tells why"
+    if last.phase is Phase.RETURNED:
+        says = f"{last.new} did not come up on {last.at}, {last.old} runs again: {last.reason}"
+        return warning(name, says, hint)
+    return error(name, f"from {last.old} to {last.new} failed on {last.at}: {last.reason}", hint)
 
 
 def of_status(services: Mapping[str, Mapping[str, Any]]) -> list[Check]:

@@ -33,6 +33,26 @@ CODES: dict[str, Code] = {
     "not-installable": Code(
         "Do what is said, then run it again: what was done already stays, and is not done twice."
     ),
+    "wheel-refused": Code(
+        "Name the file of a wheel of homeport, as it was downloaded: `homeport-VERSION-py3-none-any.whl`."
+    ),
+    "wheel-not-installed": Code(
+        "Nothing was changed. Read what pip says: it needs a network, or PIP_NO_INDEX and PIP_FIND_LINKS with a"
+        " directory of wheels."
+    ),
+    "version-refused": Code(
+        "Nothing was changed, the present version goes on: mend what is named, or take another version."
+    ),
+    "upgrade-pending": Code(
+        "Wait for its end: `journalctl -fu homeport-upgrade`. If it stands still, `systemctl restart homeport-upgrade`"
+        " goes on with it."
+    ),
+    "upgrade-returned": Code(
+        "`journalctl -u homeport -u homeport-upgrade` tells what the new version said; nothing else has to be done."
+    ),
+    "upgrade-unfinished": Code(
+        "`systemctl status homeport homeport-upgrade` and `journalctl -u homeport-upgrade` tell how far it came."
+    ),
     "state-too-new": Code("Install the version of homeport that wrote this state, or a newer one."),
     # store
     "store-unavailable": Code(

@@ -21,12 +21,14 @@ from agent.core.installing import (
     Wanted,
 )
 from agent.core.settings import Settings
+from agent.core.upgrading import PLACE, UNIT_FILE, VERSIONS
 
 
 def removals(*, purge: bool) -> list[Wanted]:
     """What must not be there afterwards, in order."""
-    names = [*(f"{UNITS}/{name}" for name in SHIPPED), DROP_IN, RULE, SUDOERS, JOURNAL]
+    names = [*(f"{UNITS}/{name}" for name in SHIPPED), DROP_IN, RULE, SUDOERS, JOURNAL, UNIT_FILE]
     parts = [Wanted(kind=Kind.ABSENT, name=name, why="made by `homeport install`") for name in names]
+    parts.append(Wanted(kind=Kind.ABSENT, name=PLACE, why="what was noted of upgrades"))
     if purge:
         parts += [
             Wanted(kind=Kind.ABSENT, name=ETC, why="the configuration and the secrets"),
@@ -45,5 +47,5 @@ def stays(settings: Settings | None, *, purge: bool) -> list[str]:
         if settings.state_dir != HOME:
             left.append(f"{settings.state_dir} (state and backups)")
         left += [f"{service.directory} (service {name})" for name, service in settings.services.items()]
-    left.append(f"{PREFIX} (the program) and {COMMAND}")
+    left.append(f"{PREFIX}, {VERSIONS} where it was upgraded (the program), and {COMMAND}")
     return left

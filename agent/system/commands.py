@@ -1,7 +1,7 @@
 """Programs of the system that a command of ours runs and waits for, one after the other."""
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.system.environment import PATH
@@ -17,11 +17,21 @@ class Done:
     text: str
 
 
-def run(*argv: str, patience: float = 60.0, given: str | None = None) -> Done:
-    """Runs it to its end, in English. What is not there ends with 127, as in a shell; what takes too long, with 124."""
+def run(
+    *argv: str,
+    patience: float = 60.0,
+    given: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    user: str | None = None,
+) -> Done:
+    """Runs it to its end, in English. What is not there ends with 127, as in a shell; what takes too long, with 124.
+    `environ` is added to the little that it sees of ours; with `user` it runs as that user, and in its group alone.
+    Raises KeyError if there is no such user."""
     try:
         done = subprocess.run(
-            argv, env={"PATH": PATH, "LC_ALL": "C", "SYSTEMD_PAGER": ""}, timeout=patience, check=False,
+            argv, env={**(environ or {}), "PATH": PATH, "LC_ALL": "C", "SYSTEMD_PAGER": ""}, timeout=patience,
+            check=False, cwd="/",
+            user=user, group=user, extra_groups=None if user is None else (), umask=-1 if user is None else 0o077,
             input=given, stdin=None if given is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         )  # fmt: skip

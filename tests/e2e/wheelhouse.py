@@ -13,9 +13,9 @@ from tests.meta.sources import ROOT
 _TOOLS = ROOT / ".tools" / "bin"  # made by every target of the Makefile
 
 
-def build_wheel(directory: Path) -> Path:
-    """homeport's own, from this checkout."""
-    _tool("uv", "build", "--quiet", "--wheel", "--out-dir", str(directory), str(ROOT))
+def build_wheel(directory: Path, checkout: Path = ROOT) -> Path:
+    """homeport's own, from this checkout or another one."""
+    _tool("uv", "build", "--quiet", "--wheel", "--out-dir", str(directory), str(checkout))
     (wheel,) = directory.glob("homeport-*.whl")
     return wheel
 

@@ -1,0 +1,333 @@
+"""`homeport install --wheel` as root types it: an upgrade keeps the state and a copy, and what does not come up returns
+by itself. The versions are wheels of this checkout with another number and, some of them, a planted fault."""
+
+import json
+import shutil
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.installed import CONFIG, REPOSITORY, STATE, Installed
+from tests.e2e.pi import Pi
+from tests.e2e.test_install import CREDENTIALS, UNIT
+from tests.e2e.wheelhouse import build_wheel
+from tests.meta.sources import ROOT
+from tests.world import SECRET, wait_for
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]  # the first one on a machine makes the Pi's image
+
+PI = ("--docker-arg", "--network=none")
+
+WHEELS = "/root/wheels"
+PIP = ("env", "PIP_NO_INDEX=1", f"PIP_FIND_LINKS={WHEELS}")
+MARK = "var/lib/homeport-upgrade/pending.json"
+LIMIT = 120.0
+"""Seconds within which what does not come up is away again."""
+
+SCHEMAS = """
+import sqlite3, sys
+for path in sys.argv[1:]:
+    print(*sqlite3.connect(f"file:{path}?mode=ro", uri=True).execute("PRAGMA user_version").fetchone())
+"""
+
+_SERVE = "    from agent.system import logs, tls\n"
+_SCHEMA = "MIGRATIONS: tuple[tuple[str, ...], ...] = (VERSION_1,)"
+_MIGRATED = 'MIGRATIONS = (VERSION_1, ("CREATE TABLE of_the_new_version(x INTEGER) STRICT",))'
+_OPENED = "        self._call(_succeed, opened, None)\n"
+_READY = '    _say(f"READY=1\\nSTATUS={status}")\n'
+FAULTS: dict[str, dict[str, tuple[str, str]]] = {
+    # version -> file -> what stands there and what stands there instead
+    "0.1.1": {"agent/store/schema.py": (_SCHEMA, _MIGRATED)},
+    "0.1.2": {"agent/cli/serve.py": (_SERVE, '    raise SystemExit("planted: it ends at its start")\n')},
+    "0.1.3": {"agent/system/notify.py": (_READY, '    _say(f"STATUS=planted: never ready, {status}")\n')},
+    "0.1.4": {
+        "agent/store/schema.py": (_SCHEMA, _MIGRATED),
+        "agent/store/database.py": (_OPENED, "        import os\n        os.abort()\n"),
+    },
+    "0.1.5": {"agent/core/configuration.py": ('"""', 'raise SystemExit("planted")\n"""')},
+    "0.1.6": {"agent/store/schema.py": (_SCHEMA, _MIGRATED)},
+    "0.1.7": {
+        "agent/store/schema.py": (
+            _SCHEMA,
+            _MIGRATED.replace("),)", "), ('CREATE TABLE of_the_newest(x INTEGER) STRICT',))"),
+        ),
+        "agent/store/database.py": (_OPENED, "        import os\n        os.abort()\n"),
+    },
+}
+
+
+def variant(version: str, directory: Path) -> Path:
+    """A wheel of this checkout as it would be in that version."""
+    checkout = directory / version
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "agent", "examples/scraper", "systemd", "pyproject.toml", "README.md", "LICENSE"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    ).stdout.split("\0")  # fmt: skip
+    for name in filter(None, names):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, checkout / name)
+    numbered = {
+        "pyproject.toml": ('version = "0.1.0"', f'version = "{version}"'),
+        "agent/__init__.py": ('__version__ = "0.1.0"', f'__version__ = "{version}"'),
+    }
+    for name, (old, new) in (numbered | FAULTS[version]).items():
+        text = (checkout / name).read_text(encoding="utf-8")
+        assert old in text, f"{name} has no {old}"
+        (checkout / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+    return build_wheel(directory / f"wheel-{version}", checkout)
+
+
+@pytest.fixture(scope="module")
+def homeport(pi: Pi, wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """Installed by its documented command, with one service whose first version is live, and all wheels beside."""
+    made = Installed(pi)
+    made.install_command(wheelhouse)
+    pi.run("mkdir", WHEELS)
+    directory = tmp_path_factory.mktemp("variants")
+    pi.send(*wheelhouse.glob("*.whl"), *(variant(version, directory) for version in FAULTS), to=WHEELS)
+    pi.run("homeport", "install")
+    pi.run("useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", "app")
+    pi.put("/etc/systemd/system/app.service", UNIT)
+    pi.run("systemctl", "daemon-reload")
+    made.make_repository()
+    pi.put(f"{CREDENTIALS}/webhook-secret", SECRET, mode=0o600)
+    made.settings["github"] = {"webhook_secrets": [{"credential": "webhook-secret"}]}
+    made.settings["services"]["app"]["runtime"] = {"kind": "systemd", "unit": "app.service"}
+    made.settings["services"]["app"]["source"]["repository"] = REPOSITORY
+    made.settings["services"]["app"]["deploy"]["build"] = {"commands": ["sleep $(cat slow || echo 0)"]}
+    pi.put(CONFIG, yaml.safe_dump(made.settings))
+    pi.run("homeport", "install")
+    pi.run("systemctl", "enable", "--quiet", "app")
+    ended = made.deploy("first")
+    assert ended["state"] == "succeeded", ended
+    return made
+
+
+def upgrade(homeport: Installed, version: str, *options: str) -> subprocess.CompletedProcess[str]:
+    wheel = f"{WHEELS}/homeport-{version}-py3-none-any.whl"
+    command = (*PIP, "homeport", "install", "--wheel", wheel, *options)
+    return homeport.pi.run(*command, check=False, timeout=300)
+
+
+def running(homeport: Installed) -> str:
+    """The version of the agent that answers; "" if none does."""
+    with suppress(ConnectionError):
+        return str(homeport.get("/status").document["agent"]["version"])
+    return ""
+
+
+def last(homeport: Installed) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(homeport.pi.get("/var/lib/homeport-upgrade/last.json"))
+    return document
+
+
+def history(homeport: Installed) -> tuple[list[str], list[str]]:
+    """What the agent knows of before: deployments with their states, and deliveries."""
+    deployments = homeport.get("/api/v1/deployments?limit=100").document["items"]
+    deliveries = homeport.get("/api/v1/deliveries?limit=100").document["items"]
+    return [f"{item['id']} {item['state']}" for item in deployments], [item["id"] for item in deliveries]
+
+
+def units(homeport: Installed) -> str:
+    """What systemd and polkit are told of the agent."""
+    places = "/etc/systemd/system/homeport* /etc/polkit-1/rules.d"
+    return homeport.pi.run("sh", "-c", f"grep -r . {places} | sort").stdout
+
+
+def service(homeport: Installed) -> str:
+    """Which run of the service this is."""
+    return homeport.pi.run("systemctl", "show", "--property=InvocationID,NRestarts", "app").stdout
+
+
+def settled(homeport: Installed, version: str) -> None:
+    """This version serves, and nothing of an upgrade is left to be done."""
+    pi = homeport.pi
+    assert running(homeport) == version
+    assert pi.run("homeport", "--version").stdout == f"homeport {version}\n"
+    assert pi.run("systemctl", "is-enabled", "homeport").stdout == "enabled\n"
+    assert pi.run("ls", f"/{MARK}", check=False).returncode != 0
+    assert pi.run("systemctl", "is-enabled", "homeport-upgrade", check=False).returncode != 0
+
+
+# --- what is refused before anything is changed
+
+
+def test_a_wheel_that_is_not_homeports_is_refused_and_nothing_is_changed(homeport: Installed) -> None:
+    pi = homeport.pi
+    before, run = units(homeport), pi.run("systemctl", "show", "--property=InvocationID", "homeport").stdout
+    (other,) = pi.run("sh", "-c", f"ls {WHEELS}/psutil*.whl").stdout.split()
+    for path, said in (
+        (other, "not one of homeport"),
+        (CONFIG, "is no wheel"),
+        ("/root/none.whl", "No such file"),
+    ):
+        done = pi.run("homeport", "install", "--wheel", path, check=False)
+        assert done.returncode == 2
+        assert "[wheel-refused]" in done.stderr
+        assert said in done.stderr
+    assert pi.run("ls", "/opt").stdout == "homeport\n"
+    assert units(homeport) == before
+    assert pi.run("systemctl", "show", "--property=InvocationID", "homeport").stdout == run
+
+
+def test_the_same_version_again_changes_nothing(homeport: Installed) -> None:
+    done = upgrade(homeport, "0.1.0")
+    assert done.returncode == 0
+    assert "Nothing had to be changed." in done.stdout
+
+
+def test_a_dry_run_changes_nothing(homeport: Installed) -> None:
+    done = upgrade(homeport, "0.1.1", "--dry-run")
+    assert done.stdout.endswith("Nothing was changed.\n")
+    assert homeport.pi.run("ls", "/opt").stdout == "homeport\n"
+
+
+def test_a_program_that_does_not_run_is_refused_while_the_old_one_serves(homeport: Installed) -> None:
+    before = homeport.pi.run("systemctl", "show", "--property=InvocationID", "homeport").stdout
+    done = upgrade(homeport, "0.1.5")
+    assert done.returncode == 1
+    assert "[version-refused]" in done.stderr
+    assert homeport.pi.run("systemctl", "show", "--property=InvocationID", "homeport").stdout == before
+    assert homeport.pi.run("ls", "/opt/homeport.d").stdout == "0.1.0\n"
+    settled(homeport, "0.1.0")
+
+
+def test_pips_failure_is_told_while_the_old_one_serves(homeport: Installed) -> None:
+    wheel = f"{WHEELS}/homeport-0.1.1-py3-none-any.whl"
+    done = homeport.pi.run("env", "PIP_NO_INDEX=1", "homeport", "install", "--wheel", wheel, check=False)
+    assert done.returncode == 1
+    assert "[wheel-not-installed]" in done.stderr
+    assert "No matching distribution" in done.stderr
+    settled(homeport, "0.1.0")
+
+
+# --- what does not come up
+
+BAD = {"0.1.2": "it ended 3 times", "0.1.3": "did not become ready", "0.1.4": "it ended 3 times"}
+
+
+@pytest.mark.parametrize("version", BAD)
+def test_what_does_not_come_up_returns_within_two_minutes(homeport: Installed, version: str) -> None:
+    """State, deployments and deliveries as before; the service never blinks."""
+    known, told, run = history(homeport), units(homeport), service(homeport)
+    began = time.monotonic()
+    with homeport.watched() as answers:
+        done = upgrade(homeport, version)
+        took = time.monotonic() - began
+        assert homeport.healthy() < 10
+    assert done.returncode == 1
+    assert "[upgrade-returned]" in done.stderr
+    assert BAD[version] in done.stderr
+    settled(homeport, "0.1.0")
+    print(f"{version}: {last(homeport)['seconds']} s from stop to the old one's answer, {took:.1f} s in all")
+    assert last(homeport)["seconds"] < LIMIT
+    assert history(homeport) == known
+    assert units(homeport) == told
+    assert service(homeport) == run
+    assert set(answers) == {"200"}
+    assert version not in homeport.pi.run("ls", "/opt/homeport.d").stdout
+    found = homeport.pi.run("homeport", "doctor", check=False).stdout
+    assert f"{version} did not come up" in found
+    assert homeport.deploy(f"after-{version}")["state"] == "succeeded"
+
+
+# --- what does
+
+
+def test_a_good_version_serves_with_the_state_of_before_and_a_copy_of_it(homeport: Installed) -> None:
+    """A deployment that is under way goes on after it: F92."""
+    pi, run = homeport.pi, service(homeport)
+    known = history(homeport)
+    pi.put("/home/me/app/slow", "25", owner="me")
+    under_way = homeport.push("under-way")
+    done = upgrade(homeport, "0.1.1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    settled(homeport, "0.1.1")
+    copy = f"{STATE}/state.db.before-0.1.1"
+    assert copy in done.stdout
+    assert pi.run("stat", "--format=%U %a", copy).stdout == "homeport 600\n"
+    schemas = pi.run("python3", "-c", SCHEMAS, copy, f"{STATE}/state.db", user="homeport").stdout
+    assert schemas.split() == ["1", "2"]
+    assert service(homeport) == run
+    ended = homeport.ended(under_way)
+    assert ended["state"] == "succeeded", ended
+    deployments, deliveries = history(homeport)
+    assert deployments[1:] == known[0]
+    assert deliveries[1:] == known[1]
+    assert pi.run("ls", "/opt/homeport.d").stdout.split() == ["0.1.0", "0.1.1"]
+    assert "upgrade: none is under way" in pi.run("homeport", "doctor", check=False).stdout
+    pi.put("/home/me/app/slow", "0", owner="me")
+
+
+def test_a_version_that_cannot_read_the_state_is_away_again(homeport: Installed) -> None:
+    """The kept program of the version before; what was written since is still there."""
+    known = history(homeport)
+    done = upgrade(homeport, "0.1.0")
+    assert done.returncode == 1
+    assert "[upgrade-returned]" in done.stderr
+    settled(homeport, "0.1.1")
+    assert history(homeport) == known
+
+
+# --- a power cut
+
+
+@pytest.mark.parametrize("version", ["0.1.6", "0.1.7"])
+@pytest.mark.parametrize("phase", ["prepared", "switching", "starting"])
+def test_after_a_power_cut_it_goes_on_by_itself(homeport: Installed, version: str, phase: str) -> None:
+    """A good version ends up serving, a bad one is away again."""
+    cut_in(homeport, version, phase)
+
+
+def test_a_power_cut_in_the_return_leaves_the_old_version_serving(homeport: Installed) -> None:
+    cut_in(homeport, "0.1.7", "returning")
+
+
+def cut_in(homeport: Installed, version: str, phase: str) -> None:
+    pi = homeport.pi
+    before = running(homeport)
+    good = version == "0.1.6"
+    if good and before == version:
+        assert upgrade(homeport, "0.1.1").returncode == 0
+        before = "0.1.1"
+    known = history(homeport)
+    mark = pi.root / MARK
+    wheel = f"{WHEELS}/homeport-{version}-py3-none-any.whl"
+    pi.run("systemd-run", "--collect", "--unit=root-types", *PIP, "homeport", "install", "--wheel", wheel)
+
+    def seen() -> bool:
+        with suppress(FileNotFoundError, ValueError):
+            return bool(json.loads(mark.read_text())["phase"] == phase)
+        return False
+
+    limit = time.monotonic() + 200
+    while not seen():
+        assert time.monotonic() < limit, pi.journal("root-types")
+        time.sleep(0.002)
+    pi.power_cut()
+    wait_for("the end of the upgrade", lambda: not (pi.root / MARK).exists(), LIMIT)
+    assert homeport.healthy() < 30
+    wait_for("its unit's end", lambda: _over(pi), 10)
+    settled(homeport, version if good else before)
+    assert history(homeport) == known
+    assert homeport.deploy(f"after-{version}-{phase}")["state"] == "succeeded"
+
+
+def _over(pi: Pi) -> bool:
+    done = pi.run("systemctl", "is-active", "homeport-upgrade", check=False)
+    return done.stdout.strip() not in ("active", "activating")
+
+
+# --- away with it
+
+
+def test_uninstall_takes_away_what_an_upgrade_has_noted(homeport: Installed) -> None:
+    said = homeport.pi.run("homeport", "uninstall").stdout
+    assert homeport.pi.run("ls", "/var/lib/homeport-upgrade", check=False).returncode != 0
+    assert "/opt/homeport.d" in said
+    assert homeport.service() is not None
