@@ -20,7 +20,7 @@ from agent.cli.upgrader import demand_nothing_pending, of_the_state, told
 from agent.core.errors import Refused, StepFailed, Unavailable
 from agent.core.installing import CONFIG, CREDENTIALS, PREFIX, SERVICE, UNITS
 from agent.core.settings import Settings
-from agent.core.uninstalling import removals
+from agent.core.uninstalling import WRITTEN
 from agent.core.upgrading import UNIT, UNIT_FILE, VERSIONS, Mark, Phase, unit
 from agent.store.copies import STATE
 from agent.system import commands, files, versions
@@ -109,7 +109,7 @@ def _prepared(
         socket=settings.listen.socket,
     )
     of_the_state(str(old), "make", mark.state_dir, mark.copy)
-    upgrades.save([*changed, *(part.name for part in removals(purge=False))])
+    upgrades.save([*changed, *WRITTEN])
     _hand_over(upgrades, mark)
     return mark
 

@@ -24,9 +24,13 @@ from agent.core.settings import Settings
 from agent.core.upgrading import PLACE, UNIT_FILE, VERSIONS
 
 
+WRITTEN = (*(f"{UNITS}/{name}" for name in SHIPPED), DROP_IN, RULE, SUDOERS, JOURNAL)
+"""Files that `install` keeps as it wants them."""
+
+
 def removals(*, purge: bool) -> list[Wanted]:
     """What must not be there afterwards, in order."""
-    names = [*(f"{UNITS}/{name}" for name in SHIPPED), DROP_IN, RULE, SUDOERS, JOURNAL, UNIT_FILE]
+    names = (*WRITTEN, UNIT_FILE)
     parts = [Wanted(kind=Kind.ABSENT, name=name, why="made by `homeport install`") for name in names]
     parts.append(Wanted(kind=Kind.ABSENT, name=PLACE, why="what was noted of upgrades"))
     if purge:
