@@ -171,6 +171,9 @@ def _hand_over(upgrades: Upgrades, mark: Mark) -> None:
         done = commands.run("systemctl", *words)
         if done.status:
             raise StepFailed("upgrade-unfinished", f"`systemctl {' '.join(words)}` failed: {done.text}")
+        files.syncfs(
+            Path(UNITS)
+        )  # systemd syncs nothing: a boot must find the unit before its work has begun
 
 
 # --- afterwards

@@ -23,7 +23,6 @@ from agent.core.installing import (
 from agent.core.settings import Settings
 from agent.core.upgrading import PLACE, UNIT_FILE, VERSIONS
 
-
 WRITTEN = (*(f"{UNITS}/{name}" for name in SHIPPED), DROP_IN, RULE, SUDOERS, JOURNAL)
 """Files that `install` keeps as it wants them."""
 

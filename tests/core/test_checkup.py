@@ -3,9 +3,12 @@
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from agent.core import checkup
 from agent.core.checkup import MIB, Level
+from agent.core.upgrading import Phase
+from tests.core.test_upgrading import MARK
 
 
 @pytest.mark.parametrize(
@@ -54,6 +57,29 @@ def test_space_is_bytes_and_inodes(bytes_: int, inodes: int | None, level: Level
 )
 def test_a_secret_is_not_open_to_others(owner: str, mode: int, key: bool, level: Level) -> None:
     assert checkup.of_secret_file("/etc/x", owner, mode, key=key).level is level
+
+
+@pytest.mark.parametrize(
+    ("phase", "version", "level"),
+    [
+        (Phase.CONFIRMED, "0.2.0", Level.OK),
+        (Phase.RETURNED, "0.1.0", Level.WARNING),
+        (Phase.STAYED, "0.2.0", Level.ERROR),
+        (Phase.FAILED, "0.1.0", Level.ERROR),
+        (Phase.RETURNED, "0.3.0", Level.OK),
+    ],
+)
+def test_how_the_last_upgrade_ended_is_told_while_it_concerns_what_runs(
+    phase: Phase, version: str, level: Level
+) -> None:
+    assert checkup.of_upgrade(None, structs.replace(MARK, phase=phase), version).level is level
+
+
+def test_an_upgrade_that_has_not_ended_is_told() -> None:
+    found = checkup.of_upgrade(MARK, structs.replace(MARK, phase=Phase.CONFIRMED), "0.1.0")
+    assert found.level is Level.WARNING
+    assert "from 0.1.0 to 0.2.0 has not ended: prepared" in found.says
+    assert checkup.of_upgrade(None, None, "0.1.0").level is Level.OK
 
 
 def test_what_cannot_be_told_is_never_ok() -> None:

@@ -22,6 +22,7 @@ from agent.core.installing import (
 from agent.core.settings import Settings
 from agent.core.uninstalling import removals, stays
 from agent.core.unitfiles import STARTER, drop_in, quoted, sets_journal_limit
+from agent.core.upgrading import PLACE, UNIT_FILE
 from agent.system import configfile
 
 FACTS = Facts(
@@ -184,7 +185,7 @@ def test_a_path_stays_one_word(path: str, word: str) -> None:
 def test_what_install_writes_uninstall_takes_away_and_nothing_else() -> None:
     settings = a_configuration(scraper={})
     made = {item.name for item in wanted(settings, FACTS) if item.kind is Kind.FILE}
-    made |= {SUDOERS}
+    made |= {SUDOERS, UNIT_FILE, PLACE}  # the last two by an upgrade
     assert {item.name for item in removals(purge=False)} == made
     left = " ".join(stays(settings, purge=False))
     for name in ("/etc/homeport", "/var/lib/homeport", "/srv/scraper", "user homeport", "/opt/homeport"):

@@ -243,7 +243,7 @@ def test_a_good_version_serves_with_the_state_of_before_and_a_copy_of_it(homepor
     """A deployment that is under way goes on after it: F92."""
     pi, run = homeport.pi, service(homeport)
     known = history(homeport)
-    pi.put("/home/me/app/slow", "25", owner="me")
+    pi.put("/home/me/app/slow", "40", owner="me")
     under_way = homeport.push("under-way")
     done = upgrade(homeport, "0.1.1")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -254,6 +254,7 @@ def test_a_good_version_serves_with_the_state_of_before_and_a_copy_of_it(homepor
     schemas = pi.run("python3", "-c", SCHEMAS, copy, f"{STATE}/state.db", user="homeport").stdout
     assert schemas.split() == ["1", "2"]
     assert service(homeport) == run
+    assert homeport.deployment(under_way)["state"] == "building", "it was under way when the agent was stopped"
     ended = homeport.ended(under_way)
     assert ended["state"] == "succeeded", ended
     deployments, deliveries = history(homeport)
