@@ -164,16 +164,20 @@ def _problems(done: commands.Done) -> dict[str, str]:
 
 
 def _hand_over(upgrades: Upgrades, mark: Mark) -> None:
-    """The intent first; from the unit on it goes on by itself, at the next boot as well."""
-    upgrades.write(mark)
+    """The unit first, since systemd syncs nothing of it: without a mark it has nothing to do. From the mark on the
+    upgrade goes on by itself, at the next boot as well."""
     files.write_atomic(Path(UNIT_FILE), unit(mark).encode(), mode=0o644)
-    for words in (["daemon-reload"], ["enable", "--quiet", UNIT], ["start", "--no-block", UNIT]):
-        done = commands.run("systemctl", *words)
-        if done.status:
-            raise StepFailed("upgrade-unfinished", f"`systemctl {' '.join(words)}` failed: {done.text}")
-        files.syncfs(
-            Path(UNITS)
-        )  # systemd syncs nothing: a boot must find the unit before its work has begun
+    _demand("daemon-reload")
+    _demand("enable", "--quiet", UNIT)
+    files.syncfs(Path(UNITS))
+    upgrades.write(mark)
+    _demand("start", "--no-block", UNIT)
+
+
+def _demand(*words: str) -> None:
+    done = commands.run("systemctl", *words)
+    if done.status:
+        raise StepFailed("upgrade-unfinished", f"`systemctl {' '.join(words)}` failed: {done.text}")
 
 
 # --- afterwards

@@ -47,9 +47,10 @@ def run() -> int:
     """From the phase that is written down to an end. Without one there is nothing to do."""
     upgrades = Upgrades()
     mark = upgrades.pending()
-    if mark is not None:
-        mark = Upgrader(upgrades, mark).run()
-        _say(told(mark))
+    if mark is None:
+        notify.ready("no upgrade is pending")
+    else:
+        _say(told(Upgrader(upgrades, mark).run()))
     _let_go_of_unit()
     return 0
 

@@ -51,7 +51,7 @@ CODES: dict[str, Code] = {
         "`journalctl -u homeport -u homeport-upgrade` tells what the new version said; nothing else has to be done."
     ),
     "upgrade-unfinished": Code(
-        "`systemctl status homeport homeport-upgrade` and `journalctl -u homeport-upgrade` tell how far it came."
+        "`systemctl status homeport-upgrade homeport` and `journalctl -u homeport-upgrade` tell how far it came."
     ),
     "state-too-new": Code("Install the version of homeport that wrote this state, or a newer one."),
     # store

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ for path in sys.argv[1:]:
 _SERVE = "    from agent.system import logs, tls\n"
 _SCHEMA = "MIGRATIONS: tuple[tuple[str, ...], ...] = (VERSION_1,)"
 _MIGRATED = 'MIGRATIONS = (VERSION_1, ("CREATE TABLE of_the_new_version(x INTEGER) STRICT",))'
+_TWICE = _MIGRATED.replace(",))", ",), ('CREATE TABLE of_the_newest(x INTEGER) STRICT',))")
+_TOLD = "        notify.ready(told(len(agent.roster.sites), {}))\n"
+_SOON = "        asyncio.get_running_loop().call_later(6, os.abort)\n"
 _OPENED = "        self._call(_succeed, opened, None)\n"
 _READY = '    _say(f"READY=1\\nSTATUS={status}")\n'
 FAULTS: dict[str, dict[str, tuple[str, str]]] = {
@@ -52,12 +56,11 @@ FAULTS: dict[str, dict[str, tuple[str, str]]] = {
     "0.1.5": {"agent/core/configuration.py": ('"""', 'raise SystemExit("planted")\n"""')},
     "0.1.6": {"agent/store/schema.py": (_SCHEMA, _MIGRATED)},
     "0.1.7": {
-        "agent/store/schema.py": (
-            _SCHEMA,
-            _MIGRATED.replace("),)", "), ('CREATE TABLE of_the_newest(x INTEGER) STRICT',))"),
-        ),
+        "agent/store/schema.py": (_SCHEMA, _TWICE),
         "agent/store/database.py": (_OPENED, "        import os\n        os.abort()\n"),
     },
+    "0.1.8": {"agent/store/schema.py": (_SCHEMA, _TWICE), "agent/foreground.py": (_TOLD, f"{_TOLD}{_SOON}")},
+    "0.1.9": {"agent/store/schema.py": (_SCHEMA, _TWICE)},
 }
 
 
@@ -254,7 +257,9 @@ def test_a_good_version_serves_with_the_state_of_before_and_a_copy_of_it(homepor
     schemas = pi.run("python3", "-c", SCHEMAS, copy, f"{STATE}/state.db", user="homeport").stdout
     assert schemas.split() == ["1", "2"]
     assert service(homeport) == run
-    assert homeport.deployment(under_way)["state"] == "building", "it was under way when the agent was stopped"
+    assert homeport.deployment(under_way)["state"] == "building", (
+        "it was under way when the agent was stopped"
+    )
     ended = homeport.ended(under_way)
     assert ended["state"] == "succeeded", ended
     deployments, deliveries = history(homeport)
@@ -277,51 +282,96 @@ def test_a_version_that_cannot_read_the_state_is_away_again(homeport: Installed)
 
 # --- a power cut
 
+INSTANTS = {
+    # when the plug is pulled -> a file that is there then
+    "installing": "opt/homeport.d/0.1.7/pyvenv.cfg",
+    "handing over": "etc/systemd/system/homeport-upgrade.service",
+}
+
+
+@pytest.mark.parametrize("instant", INSTANTS)
+def test_a_power_cut_before_it_is_handed_over_leaves_the_old_version(
+    homeport: Installed, instant: str
+) -> None:
+    before, known = running(homeport), history(homeport)
+    looked_for = homeport.pi.root / INSTANTS[instant]
+    cut(homeport, "0.1.7", looked_for.exists)
+    settled(homeport, before)
+    assert history(homeport) == known
+
 
 @pytest.mark.parametrize("version", ["0.1.6", "0.1.7"])
 @pytest.mark.parametrize("phase", ["prepared", "switching", "starting"])
 def test_after_a_power_cut_it_goes_on_by_itself(homeport: Installed, version: str, phase: str) -> None:
     """A good version ends up serving, a bad one is away again."""
-    cut_in(homeport, version, phase)
-
-
-def test_a_power_cut_in_the_return_leaves_the_old_version_serving(homeport: Installed) -> None:
-    cut_in(homeport, "0.1.7", "returning")
-
-
-def cut_in(homeport: Installed, version: str, phase: str) -> None:
-    pi = homeport.pi
-    before = running(homeport)
-    good = version == "0.1.6"
-    if good and before == version:
+    if running(homeport) == version:
         assert upgrade(homeport, "0.1.1").returncode == 0
-        before = "0.1.1"
-    known = history(homeport)
-    mark = pi.root / MARK
-    wheel = f"{WHEELS}/homeport-{version}-py3-none-any.whl"
-    pi.run("systemd-run", "--collect", "--unit=root-types", *PIP, "homeport", "install", "--wheel", wheel)
-
-    def seen() -> bool:
-        with suppress(FileNotFoundError, ValueError):
-            return bool(json.loads(mark.read_text())["phase"] == phase)
-        return False
-
-    limit = time.monotonic() + 200
-    while not seen():
-        assert time.monotonic() < limit, pi.journal("root-types")
-        time.sleep(0.002)
-    pi.power_cut()
-    wait_for("the end of the upgrade", lambda: not (pi.root / MARK).exists(), LIMIT)
-    assert homeport.healthy() < 30
-    wait_for("its unit's end", lambda: _over(pi), 10)
-    settled(homeport, version if good else before)
+    before, known, mark = running(homeport), history(homeport), homeport.pi.root / MARK
+    cut(homeport, version, lambda: phase_of(mark) == phase)
+    settled(homeport, version if version == "0.1.6" else before)
     assert history(homeport) == known
     assert homeport.deploy(f"after-{version}-{phase}")["state"] == "succeeded"
 
 
-def _over(pi: Pi) -> bool:
-    done = pi.run("systemctl", "is-active", "homeport-upgrade", check=False)
-    return done.stdout.strip() not in ("active", "activating")
+def test_a_power_cut_in_the_return_leaves_the_old_version_serving(homeport: Installed) -> None:
+    before, known, mark = running(homeport), history(homeport), homeport.pi.root / MARK
+    cut(homeport, "0.1.7", lambda: phase_of(mark) == "returning")
+    settled(homeport, before)
+    assert history(homeport) == known
+
+
+def phase_of(mark: Path) -> str:
+    with suppress(FileNotFoundError, ValueError):
+        return str(json.loads(mark.read_text())["phase"])
+    return ""
+
+
+def begin(homeport: Installed, version: str) -> None:
+    """Root types it, and looks elsewhere."""
+    wheel = f"{WHEELS}/homeport-{version}-py3-none-any.whl"
+    homeport.pi.run(
+        "systemd-run", "--unit=root-types", "--collect", *PIP, "homeport", "install", "--wheel", wheel
+    )
+
+
+def cut(homeport: Installed, version: str, instant: Callable[[], bool]) -> None:
+    """Pulls the plug in an upgrade, at this instant, and waits for what becomes of it."""
+    pi = homeport.pi
+    begin(homeport, version)
+    limit = time.monotonic() + 200
+    while not instant():
+        assert time.monotonic() < limit, pi.journal("root-types")
+        time.sleep(0.002)
+    pi.power_cut()
+    wait_for("the end of the upgrade", lambda: over(homeport), LIMIT)
+    assert homeport.healthy() < 30
+
+
+def over(homeport: Installed) -> bool:
+    """Nothing is pending, and the unit has ended."""
+    done = homeport.pi.run("systemctl", "is-active", "homeport-upgrade", check=False)
+    return done.stdout.strip() not in ("active", "activating") and not (homeport.pi.root / MARK).exists()
+
+
+# --- what came up, and then failed
+
+
+def test_what_a_new_version_has_accepted_is_not_lost_by_a_return(homeport: Installed) -> None:
+    """It has changed the form of the state, taken a delivery, and then failed: it stays, and the next one has both."""
+    known = history(homeport)
+    begin(homeport, "0.1.8")
+    wait_for("the new version", lambda: running(homeport) == "0.1.8", 100)
+    answer = homeport.deliver(homeport.commit("accepted"))
+    assert answer.status == 202
+    wait_for("the end of the upgrade", lambda: over(homeport), LIMIT)
+    assert last(homeport)["phase"] == "stayed"
+    assert "upgrade: from" in homeport.pi.run("homeport", "doctor", check=False).stdout
+    done = upgrade(homeport, "0.1.9")
+    assert done.returncode == 0, done.stdout + done.stderr
+    settled(homeport, "0.1.9")
+    deployments, deliveries = history(homeport)
+    assert deliveries[1:] == known[1]
+    assert deployments[0].startswith(answer.document["deployments"][0]["id"])
 
 
 # --- away with it
