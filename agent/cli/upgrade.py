@@ -107,6 +107,7 @@ def _prepared(
         new_directory=str(new),
         state_dir=settings.state_dir,
         socket=settings.listen.socket,
+        built=built,
     )
     of_the_state(str(old), "make", mark.state_dir, mark.copy)
     upgrades.save([*changed, *WRITTEN])

@@ -2,6 +2,7 @@
 version's program. It depends on nobody's terminal, and goes on after a power cut: `core.upgrading` says how.
 """
 
+import os
 import time
 from argparse import Namespace
 from collections.abc import Callable
@@ -44,7 +45,11 @@ _PROPERTIES = ("ActiveState", "InvocationID", "NRestarts")
 
 
 def run() -> int:
-    """From the phase that is written down to an end. Without one there is nothing to do."""
+    """From the phase that is written down to an end. Without one there is nothing to do. Raises Refused for anybody but
+    the unit: it must not be done by two."""
+    if "NOTIFY_SOCKET" not in os.environ:
+        hint = f"`systemctl start {UNIT}`"
+        raise Refused(409, "upgrade-pending", f"only {UNIT} goes on with an upgrade", hint=hint)
     upgrades = Upgrades()
     mark = upgrades.pending()
     if mark is None:

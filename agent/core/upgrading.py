@@ -76,6 +76,8 @@ class Mark(Struct, frozen=True, kw_only=True):
     state_dir: str
     socket: str
     phase: Phase = Phase.PREPARED
+    built: bool = True
+    """The new program was installed for this upgrade, and was not there from before."""
     copied: bool = False
     """The copy of the state is the one of this upgrade, made while no agent ran."""
     attempts: int = 0
@@ -171,7 +173,8 @@ def superfluous(there: list[str], mark: Mark) -> list[str]:
     """The directories of versions that are let go of: two stay after an upgrade, and what did not come up goes."""
     keep = {mark.old_directory, mark.new_directory}
     if mark.phase is not Phase.CONFIRMED:
-        return [mark.new_directory] if mark.phase is Phase.RETURNED and mark.new_directory in there else []
+        gone = mark.phase is Phase.RETURNED and mark.built and mark.new_directory in there
+        return [mark.new_directory] if gone else []
     return [name for name in there if name not in keep]
 
 

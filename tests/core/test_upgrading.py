@@ -170,6 +170,11 @@ def test_two_versions_are_kept_after_an_upgrade_and_one_that_did_not_come_up_goe
     }  # fmt: skip
 
 
+def test_a_version_that_was_there_before_stays_also_if_it_does_not_come_up() -> None:
+    mark = structs.replace(MARK, phase=Phase.RETURNED, built=False)
+    assert superfluous([MARK.old_directory, MARK.new_directory], mark) == []
+
+
 def test_the_unit_runs_the_old_program_before_any_agent_is_started() -> None:
     text = unit(MARK)
     assert "\nExecStart=/opt/homeport.d/0.1.0/bin/python -I -m agent install --go-on\n" in text

@@ -190,6 +190,12 @@ def test_a_dry_run_changes_nothing(homeport: Installed) -> None:
     assert homeport.pi.run("ls", "/opt").stdout == "homeport\n"
 
 
+def test_only_its_unit_goes_on_with_an_upgrade(homeport: Installed) -> None:
+    done = homeport.pi.run("homeport", "install", "--go-on", check=False)
+    assert done.returncode == 1
+    assert "only homeport-upgrade.service goes on" in done.stderr
+
+
 def test_a_program_that_does_not_run_is_refused_while_the_old_one_serves(homeport: Installed) -> None:
     before = homeport.pi.run("systemctl", "show", "--property=InvocationID", "homeport").stdout
     done = upgrade(homeport, "0.1.5")
@@ -271,13 +277,14 @@ def test_a_good_version_serves_with_the_state_of_before_and_a_copy_of_it(homepor
 
 
 def test_a_version_that_cannot_read_the_state_is_away_again(homeport: Installed) -> None:
-    """The kept program of the version before; what was written since is still there."""
+    """The kept program of the version before, which stays; what was written since is still there."""
     known = history(homeport)
     done = upgrade(homeport, "0.1.0")
     assert done.returncode == 1
     assert "[upgrade-returned]" in done.stderr
     settled(homeport, "0.1.1")
     assert history(homeport) == known
+    assert homeport.pi.run("ls", "/opt/homeport.d").stdout.split() == ["0.1.0", "0.1.1"]
 
 
 # --- a power cut
