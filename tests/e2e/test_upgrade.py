@@ -64,7 +64,7 @@ FAULTS: dict[str, dict[str, tuple[str, str]]] = {
         ),
     },
 }
-REMEMBERED = "/opt/homeport /var/lib/homeport /srv/app"
+REMEMBERED = "opt/homeport var/lib/homeport srv/app"
 
 
 def variant(version: str, directory: Path) -> Path:
@@ -112,7 +112,7 @@ def installed(pi: Pi, wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory
     pi.run("systemctl", "enable", "--quiet", "app")
     deploys(made, "first")
     pi.run("systemctl", "stop", "homeport")
-    pi.run("sh", "-ec", f"mkdir /root/before; cp -a --parents {REMEMBERED} /root/before")
+    pi.run("sh", "-ec", f"tar --acls -C / -cf /root/before.tar {REMEMBERED}")
     pi.run("systemctl", "start", "homeport")
     return made
 
@@ -122,12 +122,11 @@ def homeport(installed: Installed) -> Installed:
     """As it was after its installation: tests come in any order."""
     changed = installed.pi.run("ls", "/var/lib/homeport-upgrade/last.json", check=False).returncode == 0
     if changed or running(installed) != "0.1.0":
-        places = f"{REMEMBERED} /opt/homeport.d /var/lib/homeport-upgrade"
-        units = "systemctl stop homeport-upgrade homeport app"
-        again = (
-            f"{units} || true; rm -rf {places}; cp -a /root/before/. /; systemctl start app; homeport install"
-        )
-        installed.pi.run("sh", "-ec", again)
+        places = f"{REMEMBERED} opt/homeport.d var/lib/homeport-upgrade"
+        installed.pi.run("systemctl", "stop", "homeport-upgrade", "homeport", "app", check=False)
+        installed.pi.run("sh", "-ec", f"cd /; rm -rf {places}; tar --acls -xpf /root/before.tar")
+        installed.pi.run("systemctl", "start", "app")
+        installed.pi.run("homeport", "install")
     installed.healthy()
     return installed
 
