@@ -74,10 +74,14 @@ def build(directory: Path, wheel: Path, digest: str, environ: Mapping[str, str])
     StepFailed(wheel-not-installed)."""
     if complete(directory) in ("", digest):
         return False
-    files.remove_tree(directory)
-    _demand([sys.executable, "-I", "-m", "venv", str(directory)], environ)
+    remove(directory)
     pip = [str(python(directory)), "-I", "-m", "pip", "install", "--no-cache-dir", "--no-input"]
-    _demand([*pip, "--disable-pip-version-check", str(wheel.absolute())], environ)
+    try:
+        _demand([sys.executable, "-I", "-m", "venv", str(directory)], environ)
+        _demand([*pip, "--disable-pip-version-check", str(wheel.absolute())], environ)
+    except StepFailed:
+        remove(directory)
+        raise
     files.syncfs(directory)
     files.write_atomic(directory / COMPLETE, digest.encode(), mode=0o644)
     return True
@@ -107,6 +111,13 @@ def remove(directory: Path) -> None:
     """Takes a version away; what is left of it by a power cut is no whole one."""
     (directory / COMPLETE).unlink(missing_ok=True)
     files.remove_tree(directory)
+
+
+def sweep(versions: Path) -> None:
+    """Takes away what a power cut has left of an installation."""
+    for directory in versions.iterdir():
+        if complete(directory) is None:
+            files.remove_tree(directory)
 
 
 def size(directory: Path) -> int:

@@ -244,6 +244,7 @@ def test_pips_failure_is_told_while_the_old_one_serves(homeport: Installed) -> N
     assert done.returncode == 1
     assert "[wheel-not-installed]" in done.stderr
     assert "No matching distribution" in done.stderr
+    assert programs(homeport) == ["0.1.0"]
     settled(homeport, "0.1.0")
 
 

@@ -101,7 +101,14 @@ def test_what_pip_cannot_install_is_told_and_does_not_count(tmp_path: Path) -> N
         versions.build(place, wheel, "0" * 64, {"PIP_NO_INDEX": "1"})
     assert failed.value.code == "wheel-not-installed"
     assert "pip install failed" in failed.value.message
-    assert versions.complete(place) is None
+    assert not place.exists()
+
+
+def test_what_a_power_cut_left_of_an_installation_is_swept_away(tmp_path: Path, prefix: Path) -> None:
+    place = versions.adopt(prefix, tmp_path / "homeport.d", "0.1.0")
+    (tmp_path / "homeport.d" / "0.2.0" / "bin").mkdir(parents=True)
+    versions.sweep(tmp_path / "homeport.d")
+    assert list((tmp_path / "homeport.d").iterdir()) == [place]
 
 
 def test_a_version_that_is_half_removed_does_not_count(tmp_path: Path, prefix: Path) -> None:
