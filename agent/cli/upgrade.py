@@ -91,7 +91,7 @@ def _prepared(
         _begin_again(old, options)
     new = Path(VERSIONS) / version
     Path(VERSIONS).mkdir(mode=0o755, exist_ok=True)
-    versions.sweep(Path(VERSIONS))
+    versions.sweep(Path(VERSIONS), old)
     _progress(options, f"Installing homeport {version} into {new}; {__version__} goes on meanwhile.")
     built = versions.build(new, wheel, digest, _environment())
     try:

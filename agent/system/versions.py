@@ -113,10 +113,10 @@ def remove(directory: Path) -> None:
     files.remove_tree(directory)
 
 
-def sweep(versions: Path) -> None:
-    """Takes away what a power cut has left of an installation."""
+def sweep(versions: Path, running: Path) -> None:
+    """Takes away what a power cut has left of an installation; never what runs, whoever put it there."""
     for directory in versions.iterdir():
-        if complete(directory) is None:
+        if directory != running and complete(directory) is None:
             files.remove_tree(directory)
 
 

@@ -107,7 +107,8 @@ def test_what_pip_cannot_install_is_told_and_does_not_count(tmp_path: Path) -> N
 def test_what_a_power_cut_left_of_an_installation_is_swept_away(tmp_path: Path, prefix: Path) -> None:
     place = versions.adopt(prefix, tmp_path / "homeport.d", "0.1.0")
     (tmp_path / "homeport.d" / "0.2.0" / "bin").mkdir(parents=True)
-    versions.sweep(tmp_path / "homeport.d")
+    (place / versions.COMPLETE).unlink()  # as somebody made it by hand
+    versions.sweep(tmp_path / "homeport.d", place)
     assert list((tmp_path / "homeport.d").iterdir()) == [place]
 
 
