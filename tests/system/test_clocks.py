@@ -36,6 +36,7 @@ WALL: dict[str, str] = {
     "web/page.py": PEOPLE,
     "cli/history.py": PEOPLE,
     "cli/show.py": PEOPLE,
+    "cli/upgrader.py": STORED,
     "cli/demo/repository.py": "the date of a commit",
     "adapters/probes/freshness.py": "the age of what a service wrote with the wall clock; `timeout` is not",
     "adapters/backup/files.py": "compared with a file's mtime, which is the same clock's; in doubt it reads twice",
