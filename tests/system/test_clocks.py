@@ -34,6 +34,7 @@ WALL: dict[str, str] = {
     "web/middleware.py": "a session's end is an instant that the browser keeps",
     "web/session.py": "a session's end is an instant that the browser keeps",
     "web/page.py": PEOPLE,
+    "cli/doctor.py": "compared with stored instants of deployments",
     "cli/history.py": PEOPLE,
     "cli/show.py": PEOPLE,
     "cli/upgrader.py": STORED,
