@@ -27,13 +27,12 @@ settings.load_profile("house")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs root runs in two processes (`make e2e`): each module in one of them, and all virtual Pis in the same,
-    so that two never make the Pi's image at once. Whoever comes first makes it, which takes minutes."""
+    """What needs root runs in two processes (`make e2e`), each module in one of them. The first virtual Pi makes the
+    image for all, which takes minutes."""
     for item in items:
         if item.get_closest_marker("root"):
-            pi = "pi" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("pi" if pi else item.nodeid.partition("::")[0]))
-            if pi:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+            if "pi" in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.timeout(900))
 
 

@@ -24,6 +24,7 @@ from agent.cli.upgrader import demand_nothing_pending, running_version
 from agent.core import installing
 from agent.core.errors import ConfigError, HomeportError, Refused, StepFailed
 from agent.core.installing import SERVICE, Change, Facts, Kind
+from agent.core.score import overall
 from agent.core.settings import Settings
 from agent.system import commands
 from agent.system.machine import Machine
@@ -152,19 +153,18 @@ def _started(changes: list[Change], settings: Settings) -> list[str]:
     if done.status:
         last = commands.run("journalctl", "--unit", SERVICE, "--lines=15", "--no-pager", "--output=cat").text
         raise StepFailed("not-installable", f"the agent does not start: {done.text}\n{last}")
-    health = _health(client)
+    health = health_now(client)
     return [f"The agent was {'restarted' if active else 'started'}; it is {health}."]
 
 
-def _health(client: Client) -> str:
-    """Waits for the word of /health. Raises StepFailed."""
+def health_now(client: Client) -> str:
+    """Waits until it answers; how it is then, as /health would say. Raises StepFailed."""
     limit = time.monotonic() + HEALTH_SECONDS
     while True:
         try:
-            return str(client.get("/health")["status"])
+            services = client.get("/status")["services"]
+            return overall({name: service["health"] for name, service in services.items()})[0]
         except HomeportError as error:
-            if error.code != "no-agent":
-                return "unhealthy"
             if time.monotonic() > limit:
                 raise StepFailed("not-installable", f"the agent does not answer: {error}") from error
         time.sleep(0.2)

@@ -4,10 +4,12 @@ Its root disk survives a power cut; /run and /tmp do not. Only a disk of its own
 synced. The test stands outside: whatever it asks of the Pi is a command in it, run as one of its users.
 """
 
+import fcntl
 import os
 import re
 import secrets
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -124,14 +126,23 @@ class Pi:
 def a_pi(*options: str) -> Iterator[Pi]:
     """A booted Pi, taken down at the end whatever happened."""
     needed("docker", "dockerd", "debootstrap", "mkfs.ext4")
-    _script("build", timeout=900)  # also starts dockerd, where none answers
-    _remove_orphans()
+    with alone("homeport-pi-image"):
+        _script("build", timeout=900)  # also starts dockerd, where none answers
+        _remove_orphans()
     pi = Pi(f"{_PREFIX}{os.getpid()}-{secrets.token_hex(3)}")
     try:
         pi.up(*options)
         yield pi
     finally:
         pi.down()
+
+
+@contextmanager
+def alone(what: str) -> Iterator[None]:
+    """Others on this machine who say the same wait meanwhile."""
+    with Path(tempfile.gettempdir(), f"{what}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _remove_orphans() -> None:

@@ -2,11 +2,14 @@
 
 import os
 import signal
+from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from agent.cli import install
+from agent.cli.client import Client
 from tests.world import Home, wait_for
 
 pytestmark = pytest.mark.outside
@@ -62,3 +65,15 @@ def _newest(home: Home, reason: str) -> dict[str, Any] | None:
     """The newest deployment, once it has ended so."""
     newest: dict[str, Any] = home.get("/api/v1/deployments").document["items"][0]
     return newest if newest["reason"] == reason and newest["finished_at"] else None
+
+
+def test_an_installation_with_a_sick_service_says_so_and_is_one(make_home: Callable[..., Home]) -> None:
+    """`homeport install` waits for an agent that answers, and does not take its 503 for none."""
+    home = make_home()
+    home.start()
+    home.deploy("one")
+    died = home.service()
+    assert died is not None
+    os.kill(int(died["pid"]), signal.SIGKILL)
+    wait_for("a sick agent", lambda: home.get("/health").status == 503)
+    assert install.health_now(Client(Namespace(socket=str(home.socket), url=None))) == "unhealthy"
