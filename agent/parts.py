@@ -4,23 +4,28 @@
 """
 
 import os
+from collections.abc import Callable
 from datetime import UTC, tzinfo
 from pathlib import Path
 
 from agent.adapters.builder import ShellBuilder
+from agent.adapters.hands import Hands, OwnHands
+from agent.adapters.isolated import IsolatedBuilder
 from agent.adapters.knock import door_of
 from agent.adapters.probes import Surroundings, probes_of
 from agent.adapters.releases import ReleaseDirectory
 from agent.adapters.runtimes import RUNTIMES, Place
 from agent.adapters.source import GitSource
+from agent.adapters.workshop import Workshop
+from agent.core import installing, isolation
 from agent.core import settings as options
 from agent.core.access import Key
 from agent.core.fingerprint import fingerprint
 from agent.core.freeze import freeze_of
-from agent.core.ports import Clock
+from agent.core.ports import Builder, Clock
 from agent.core.settings import Settings
 from agent.services.site import Room, Site, no_room
-from agent.system import zones
+from agent.system import environment, zones
 from agent.system.secrets import Secrets
 from agent.system.units import Units
 
@@ -50,14 +55,17 @@ def site_of(
     place = Place(
         service=name, directory=directory, state=state_dir / "run" / name, units=units, redact=redact
     )
+    hands, builder = builder_of(name, service, units, redact)
     probes, probes_at_rest = probes_of(service.health.probes, surroundings)
     return Site(
         name=name,
         settings=service,
         config_hash=fingerprint(service),
         source=GitSource(service.source, directory, secrets),
-        releases=ReleaseDirectory(directory, service.deploy.shared, name, saved=saved_of(service)),
-        builder=ShellBuilder(name, service.deploy, service.runtime.environment, redact),
+        releases=ReleaseDirectory(
+            directory, service.deploy.shared, name, saved=saved_of(service), hands=hands
+        ),
+        builder=builder,
         runtime=RUNTIMES[tag_of(service.runtime)](service.runtime, place),
         probes=probes,
         probes_at_rest=probes_at_rest,
@@ -65,6 +73,25 @@ def site_of(
         freeze=freeze_of(service.deploy, zone),
         room=room,
     )
+
+
+def builder_of(
+    name: str, service: options.Service, units: Units, redact: Callable[[str], str]
+) -> tuple[Hands, Builder]:
+    """Who builds: the agent's user in the agent's unit, or another one in a unit of his own."""
+    shell = ShellBuilder(name, service.deploy, service.runtime.environment, redact)
+    user, wanted = environment.number_of(isolation.USER), service.deploy.build.isolated
+    if wanted is None:
+        prepared = Path(isolation.recipe_path(name)).exists()
+        wanted = prepared and environment.own_name() == installing.USER
+    if not wanted:
+        return OwnHands(user), shell
+    directory, template = Path(service.directory), isolation.MIGRATION
+    builds, migrations = Workshop(name, directory, units, user), None
+    if Path(installing.UNITS, isolation.drop_in_of(name, template)).exists():
+        output = Path(isolation.MIGRATION_OUTPUT)
+        migrations = Workshop(name, directory, units, user, template=template, output=output)
+    return builds, IsolatedBuilder(name, service, builds, shell, redact, migrations=migrations)
 
 
 def zone_of(settings: Settings) -> tzinfo:

@@ -11,18 +11,18 @@ Rules:
 
 import os
 import re
-import shutil
 import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from agent.adapters import marker, reuse
+from agent.adapters.hands import Hands, OwnHands
 from agent.core.errors import StepFailed
 from agent.core.model import Fault, Release
 from agent.core.settings import Reuse
 from agent.core.text import clean
-from agent.system import files, process
+from agent.system import files
 from agent.system.threads import to_its_end
 
 P = ParamSpec("P")
@@ -47,6 +47,7 @@ class ReleaseDirectory:
         service: str,
         *,
         saved: Collection[str] = (),
+        hands: Hands | None = None,
         floor_bytes: int = FLOOR_BYTES,
         floor_inodes: int = FLOOR_INODES,
     ) -> None:
@@ -57,6 +58,7 @@ class ReleaseDirectory:
         self._shared = tuple(os.path.normpath(path) for path in shared)
         self._saved = frozenset(os.path.normpath(path) for path in saved)
         self._service = service
+        self._hands = hands or OwnHands()
         self._floor_bytes = floor_bytes
         self._floor_inodes = floor_inodes
         self._snapshots: dict[str, dict[str, int]] = {}
@@ -77,8 +79,8 @@ class ReleaseDirectory:
         place = self.path(name)
         for leftover in await self._do("the releases", self._leftovers):
             # A build that an agent left behind when it was killed would write into the new release.
-            await process.end_orphans(process.mark_of(leftover))
-            await self._do(leftover.name, files.remove_tree, leftover)
+            await self._hands.end(leftover)
+            await self._take_away(leftover.name, files.remove_tree, leftover)
         return await self._do(name, self._begin, place)
 
     async def snapshot(self, name: str) -> None:
@@ -102,6 +104,7 @@ class ReleaseDirectory:
     async def take_over(self, name: str, builder: str, paths: Sequence[str]) -> None:
         """See `core.ports.Releases`."""
         await self._do(name, reuse.link, self.path(name), self.path(builder), paths)
+        await self._do(builder, self._hands.show, self.path(builder))
         self._links = {name: tuple(paths)}
 
     async def seal(self, release: Release) -> None:
@@ -131,8 +134,16 @@ class ReleaseDirectory:
     async def remove(self, name: str) -> None:
         """See `core.ports.Releases`."""
         place = self.path(name)
-        await process.end_orphans(process.mark_of(place))
-        await self._do(name, self._remove, place)
+        await self._hands.end(place)
+        await self._take_away(name, self._remove, place)
+
+    async def _take_away(self, name: str, remove: Callable[[Path], None], place: Path) -> None:
+        try:
+            await self._do(name, remove, place)
+        except StepFailed as error:
+            if error.code != "not-writable" or not await self._hands.give_back(place):
+                raise
+            await self._do(name, remove, place)
 
     async def _do(self, what: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
@@ -172,7 +183,7 @@ class ReleaseDirectory:
                 self._remove(place)
             else:
                 return False
-        place.mkdir(mode=0o755)
+        place.mkdir()  # the umask, or a default access list, says who else may build here
         return True
 
     def _leftovers(self) -> list[Path]:
@@ -210,10 +221,8 @@ class ReleaseDirectory:
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = self._shared_root / _SEED
         files.remove_tree(aside)
-        if source.is_dir():
-            files.copy_tree(source, aside)
-        elif source.exists():
-            shutil.copy2(source, aside)
+        if source.exists():
+            files.copy_plain(source, aside)
         else:
             aside.mkdir()  # the umask, or a default access list, says who else may write here
         files.syncfs(self._shared_root)
@@ -232,6 +241,7 @@ class ReleaseDirectory:
         marker.compare(place, kept.items())
         reuse.check(place, release.built_by, links, Fault.COMMIT)
         rows = [marker.describe(place, path) for path, mode in kept.items() if not stat.S_ISDIR(mode)]
+        self._hands.close(place)
         files.syncfs(place)
         files.write_atomic(place / marker.NAME, marker.encode(release, sorted(rows), links))
         del self._snapshots[release.name]
@@ -294,7 +304,7 @@ def _make_parents(release: Path, place: Path) -> None:
             raise StepFailed(
                 "tree-refused", f"{clean(str(parent))} stands in the way of the shared path {path}"
             )
-        step.mkdir(mode=0o755, exist_ok=True)
+        step.mkdir(exist_ok=True)
 
 
 def _sequence(name: str) -> tuple[int, str]:

@@ -40,7 +40,7 @@ def link(root: Path, builder: Path, paths: Sequence[str]) -> None:
     """Makes each path of `root` a link to the same path of `builder`."""
     for path in paths:
         _require_free(root, path)
-        (root / path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).symlink_to(target_of(path, builder.name))
 
 

@@ -214,7 +214,7 @@ def _make_directory(root: bytes, path: bytes, made: set[bytes]) -> None:
         return
     _make_directory(root, os.path.dirname(path), made)
     with _refusing(path):
-        os.mkdir(os.path.join(root, path), 0o755)
+        os.mkdir(os.path.join(root, path))
     made.add(path)
 
 
@@ -260,8 +260,8 @@ def _write_file(blobs: BinaryIO, entry: Entry, place: bytes) -> None:
 
 
 def mode_of(entry: Entry) -> int:
-    """The mode of a file in the release."""
-    return 0o755 if entry.mode & 0o111 else 0o644
+    """The mode of a file in the release. The umask, or a default access list, says what others may."""
+    return 0o777 if entry.mode & 0o111 else 0o666
 
 
 def make_file(place: bytes | Path, mode: int) -> int:

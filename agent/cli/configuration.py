@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent.core import configuration
+from agent.core import configuration, isolation
 from agent.core.codes import CODES
 from agent.core.errors import ConfigError, Problem
 from agent.core.gitversion import CORRECTIONS, is_before_the_fixes
@@ -55,7 +55,7 @@ def look(path: Path, environ: Mapping[str, str], *, credentials_required: bool) 
     missing += [problem for problem in _zone_problems(examined.settings, environ) if problem.path not in told]
     warnings = []
     if not examined.problems:
-        warnings = configuration.warnings(examined.settings) + of_programs(examined.settings)
+        warnings = [*configuration.warnings(examined.settings), *of_machine(examined.settings)]
     warnings += [Problem(path, "is not looked at: only systemd hands over credentials") for path in unseen]
     return Loaded(
         examined.settings,
@@ -63,6 +63,24 @@ def look(path: Path, environ: Mapping[str, str], *, credentials_required: bool) 
         configuration.in_order(_without(secrets, [*examined.problems, *_at_lines(missing, document.lines)])),
         _at_lines(warnings, document.lines),
     )
+
+
+def of_machine(settings: Settings) -> list[Problem]:
+    """What this machine lacks for what the configuration wants: told, not refused."""
+    return of_programs(settings) + of_builds(settings)
+
+
+def of_builds(settings: Settings) -> list[Problem]:
+    """Builds that have to be isolated, and nobody has prepared it. (`homeport doctor` looks at what was prepared.)"""
+    return [
+        Problem(
+            f"services.{name}.deploy.build.isolated",
+            "is not prepared on this machine: no build will begin",
+            hint=CODES["build-not-prepared"].hint,
+        )
+        for name, service in settings.services.items()
+        if service.deploy.build.isolated and not Path(isolation.recipe_path(name)).exists()
+    ]
 
 
 def of_programs(settings: Settings) -> list[Problem]:

@@ -71,7 +71,7 @@ def _refuse(changes: list[Change]) -> None:
     """Before anything is changed: what a person must look at first, and what is lacking for the rest."""
     if lines := [f"{change.what.name} {change.say}" for change in changes if change.act == "refuse"]:
         raise Refused(409, "not-installable", f"nothing was changed: {'; '.join(lines)}")
-    given = [change for change in changes if change.what.kind is Kind.ACCESS]
+    given = [change for change in changes if change.what.kind in (Kind.ACCESS, Kind.WORKPLACE)]
     if given and commands.run("setfacl", "--version").status:
         raise Refused(
             409, "not-installable", "nothing was changed: setfacl is not there", hint="`apt install acl`"
@@ -79,7 +79,7 @@ def _refuse(changes: list[Change]) -> None:
 
 
 def _demand_sudo(facts: Facts, settings: Settings) -> None:
-    if not facts.polkit and installing.units_of(settings) and commands.run("visudo", "-V").status:
+    if not facts.polkit and installing.rights_of(settings, facts) and commands.run("visudo", "-V").status:
         hint = "`apt install polkitd`, or sudo"
         raise Refused(409, "not-installable", "there is neither polkit nor sudo", hint=hint)
 
@@ -144,7 +144,7 @@ def _started(changes: list[Change], settings: Settings) -> list[str]:
         and not installing.restarts_agent(changes)
         and running_version(settings.listen.socket) == __version__
     ):
-        return []
+        return _reloaded() if installing.reloads_agent(changes) else []
     loaded = as_the_unit_sees_it()
     if loaded.problems:
         raise ConfigError(loaded.problems, file=installing.CONFIG)
@@ -155,6 +155,12 @@ def _started(changes: list[Change], settings: Settings) -> list[str]:
         raise StepFailed("not-installable", f"the agent does not start: {done.text}\n{last}")
     health = health_now(client)
     return [f"The agent was {'restarted' if active else 'started'}; it is {health}."]
+
+
+def _reloaded() -> list[str]:
+    """Raises StepFailed if the agent does not take the file up, from which it was just written down what it may do."""
+    _demand("systemctl", "reload", SERVICE)
+    return ["The agent has read its configuration again."]
 
 
 def health_now(client: Client) -> str:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import agent
 from agent.cli.configuration import Loaded, look
-from agent.core import configuration, installing
+from agent.core import configuration, installing, isolation
 from agent.core.errors import ConfigError, Refused
 from agent.core.installing import CONFIG, CREDENTIALS, Change, Facts, Seen, Wanted
 from agent.core.settings import Settings
+from agent.core.uninstalling import TEMPLATES
 from agent.core.unitfiles import STARTER, sets_journal_limit
 from agent.core.upgrading import VERSIONS
 from agent.system import commands, configfile
@@ -72,7 +73,7 @@ def facts_of(machine: Machine, settings: Settings) -> Facts:
     for place in _JOURNAL_PLACES:
         found += [f"{place}/journald.conf.d/{name}" for name in machine.names(f"{place}/journald.conf.d")]
     return Facts(
-        units={name: _shipped(name) for name in installing.SHIPPED},
+        units={name: _shipped(name) for name in (*installing.SHIPPED, *TEMPLATES)},
         verbs=tuple(str(verb) for verb in Verb),
         systemctl=SYSTEMCTL,
         polkit=any(Path(program).is_file() for program in _POLKIT),
@@ -84,7 +85,14 @@ def facts_of(machine: Machine, settings: Settings) -> Facts:
             unit: commands.properties(unit, ["User"]).get("User", "")
             for unit in installing.units_of(settings)
         },
+        recipes=recipes_of(machine),
     )
+
+
+def recipes_of(machine: Machine) -> frozenset[str]:
+    """The services for which `install` has written down what builds may run."""
+    names = machine.names(isolation.RECIPES)
+    return frozenset(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
 
 def changes_of(parts: list[Wanted], look_at: Callable[[Wanted], Seen]) -> list[Change]:
@@ -98,8 +106,9 @@ def told(change: Change) -> str:
     want = change.what
     about = {"user": f"user {want.name}", "member": f"{want.name} in group {want.content}"}
     about["access"] = f"{want.name} for user {want.content}"
+    about["workplace"] = f"{want.name} for user {want.content}"
     what = about.get(str(want.kind), want.name)
-    if change.act in ("make", "set") and want.kind not in ("user", "member", "link", "access"):
+    if change.act in ("make", "set") and want.kind not in (*about, "link"):
         what += f" ({want.owner}:{want.group} {want.mode:04o})"
     return f"{change.act:<7}{what}: {change.say or want.why}"
 

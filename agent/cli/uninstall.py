@@ -2,8 +2,9 @@
 
 import argparse
 
-from agent.cli.installation import changes_of, demand_root, settings_of_file, told
+from agent.cli.installation import changes_of, demand_root, recipes_of, settings_of_file, told
 from agent.cli.show import emit
+from agent.core import isolation
 from agent.core.errors import ConfigError, Refused, StepFailed
 from agent.core.installing import JOURNAL, SERVICE, USER, Change, Kind, Wanted, reloads_systemd
 from agent.core.settings import Settings
@@ -12,23 +13,25 @@ from agent.core.upgrading import UNIT
 from agent.system import commands
 from agent.system.machine import Machine
 
+USERS = (isolation.USER, USER)
+
 
 def run(options: argparse.Namespace) -> int:
     """Tells, and does it."""
     demand_root("uninstall")
     machine = Machine()
     settings = _settings()
-    changes = changes_of(removals(purge=options.purge), machine.look)
+    recipes = sorted(recipes_of(machine))
+    changes = changes_of(removals(purge=options.purge, recipes=recipes), machine.look)
     left = stays(settings, purge=options.purge)
-    user = Change("remove", Wanted(kind=Kind.USER, name=USER, why="the agent's user and group"))
-    if options.purge and machine.look(user.what).kind:
-        changes.append(user)
+    users = [change for change in map(_removal, USERS) if options.purge and machine.look(change.what).kind]
+    changes += users
     if not options.dry_run:
         _stop()
-        for change in [change for change in changes if change is not user]:
+        for change in [change for change in changes if change not in users]:
             machine.carry_out(change)
         _settle(changes)
-        if user in changes:
+        for user in users:
             try:
                 machine.carry_out(user)
             except Refused as error:  # a service that runs as it, say
@@ -36,6 +39,10 @@ def run(options: argparse.Namespace) -> int:
                 left.append(error.message)
     _report(options, changes, left)
     return 0
+
+
+def _removal(user: str) -> Change:
+    return Change("remove", Wanted(kind=Kind.USER, name=user, why="a user of the agent's, and its group"))
 
 
 def _settings() -> Settings | None:

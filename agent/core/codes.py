@@ -220,6 +220,9 @@ CODES: dict[str, Code] = {
         " deep."
     ),
     "build-failed": _commit("Read the build's output in the deployment's log, and push a fix."),
+    "build-not-prepared": Code(
+        "`sudo homeport install` allows what the configuration says now; then deploy again."
+    ),
     "build-timeout": _commit("Make the build faster, or raise `deploy.build.timeout`."),
     "migrate-failed": _commit(
         "Nothing was switched: read the output of `deploy.migrate` in the deployment's log, and push a fix."

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from agent.core import polkit, unitfiles
+from agent.core import isolation, polkit, unitfiles
 from agent.core.configuration import needs_secrets
-from agent.core.settings import Settings, SystemdRuntime
+from agent.core.settings import Service, Settings, SystemdRuntime
 
 USER = "homeport"
 HOME = "/var/lib/homeport"
@@ -46,6 +46,8 @@ class Kind(StrEnum):
     LINK = "link"
     ACCESS = "access"
     """Of the user that a service's unit runs as, to the service's directory."""
+    WORKPLACE = "workplace"
+    """The place of a service's releases, for the user that builds them."""
     ABSENT = "absent"
 
 
@@ -97,6 +99,8 @@ class Facts:
     credentials: frozenset[str] = frozenset()
     users: Mapping[str, str] = field(default_factory=dict)
     """Of units, whom they run as; "" for root, and for a unit that is not there."""
+    recipes: frozenset[str] = frozenset()
+    """The services for which there is a recipe of builds."""
 
 
 def wanted(settings: Settings, facts: Facts) -> list[Wanted]:
@@ -111,6 +115,7 @@ def wanted(settings: Settings, facts: Facts) -> list[Wanted]:
         *_secrets(settings),
         *_directories(settings),
         *_access(settings, facts),
+        *_builds(settings, facts),
         *(Wanted(kind=Kind.FILE, name=f"{UNITS}/{name}", content=facts.units[name], why="systemd's unit")
           for name in SHIPPED),
         _drop_in(settings, facts),
@@ -121,9 +126,31 @@ def wanted(settings: Settings, facts: Facts) -> list[Wanted]:
 
 
 def units_of(settings: Settings) -> list[str]:
-    """The units that the agent must be allowed to start and stop."""
+    """The units that services run as."""
     runtimes = (service.runtime for service in settings.services.values())
     return sorted(runtime.unit for runtime in runtimes if isinstance(runtime, SystemdRuntime))
+
+
+def isolated_of(settings: Settings) -> dict[str, Service]:
+    """The services whose builds run as a user of their own."""
+    return {
+        name: service
+        for name, service in sorted(settings.services.items())
+        if service.deploy.build.isolated is not False
+    }
+
+
+def migrated_of(settings: Settings, facts: Facts) -> dict[str, str]:
+    """Those of them whose data belongs to a user of its own, who migrates it: the user's name."""
+    users = {name: _user_of(service, facts) for name, service in isolated_of(settings).items()}
+    return {name: user for name, user in users.items() if user}
+
+
+def rights_of(settings: Settings, facts: Facts) -> list[str]:
+    """All units that the agent must be allowed to start and stop: services, their builds and migrations."""
+    builds = map(isolation.unit_of, isolated_of(settings))
+    migrations = (isolation.unit_of(name, isolation.MIGRATION) for name in migrated_of(settings, facts))
+    return sorted({*units_of(settings), *builds, *migrations})
 
 
 def credentials_of(settings: Settings) -> list[str]:
@@ -138,7 +165,7 @@ def compare(want: Wanted, seen: Seen) -> Change | None:
         return Change("remove", want) if seen.kind else None
     if not seen.kind:
         return Change("make", want)
-    if want.kind in (Kind.USER, Kind.MEMBER, Kind.ACCESS, Kind.LINK):
+    if want.kind in (Kind.USER, Kind.MEMBER, Kind.ACCESS, Kind.WORKPLACE, Kind.LINK):
         return None  # a link: whatever is under that name, a person put it there
     return _compared(want, seen)
 
@@ -148,6 +175,11 @@ def restarts_agent(changes: Sequence[Change]) -> bool:
     return any(
         change.what.name in (DROP_IN, RULE, SUDOERS, f"{UNITS}/{SERVICE}") for change in changes
     ) or any(change.what.kind in (Kind.USER, Kind.MEMBER, Kind.SECRET) for change in changes)
+
+
+def reloads_agent(changes: Sequence[Change]) -> bool:
+    """Whether the running agent may have another configuration than what was written down from it."""
+    return any(change.what.name.startswith(f"{isolation.RECIPES}/") for change in changes)
 
 
 def reloads_systemd(changes: Sequence[Change]) -> bool:
@@ -210,13 +242,91 @@ def _access(settings: Settings, facts: Facts) -> list[Wanted]:
     socket, so a service's user is not put into it."""
     found = []
     for name, service in sorted(settings.services.items()):
-        user = (
-            facts.users.get(service.runtime.unit, "") if isinstance(service.runtime, SystemdRuntime) else ""
-        )
-        if user not in ("", "root", USER):
+        if user := _user_of(service, facts):
             why = f"{name} runs as {user}: it reads releases, and writes shared/"
             found.append(Wanted(kind=Kind.ACCESS, name=service.directory, content=user, why=why))
     return found
+
+
+def _user_of(service: Service, facts: Facts) -> str:
+    """Whom its unit runs as, if that is a user of its own; else ""."""
+    user = facts.users.get(service.runtime.unit, "") if isinstance(service.runtime, SystemdRuntime) else ""
+    return "" if user in ("root", USER) else user
+
+
+def _builds(settings: Settings, facts: Facts) -> list[Wanted]:
+    """The user, what it may run for whom, and where. What is not wanted any more goes."""
+    isolated, migrated = isolated_of(settings), migrated_of(settings, facts)
+    gone = [
+        Wanted(kind=Kind.ABSENT, name=name, why="it is not built that way any more")
+        for service in sorted(facts.recipes - set(isolated))
+        for name in (isolation.recipe_path(service), f"{UNITS}/{isolation.drop_in_of(service)}")
+    ]
+    gone += [
+        Wanted(kind=Kind.ABSENT, name=f"{UNITS}/{isolation.drop_in_of(name, isolation.MIGRATION)}",
+               why="its data is not migrated that way any more")
+        for name in sorted((facts.recipes | set(isolated)) - set(migrated))
+    ]  # fmt: skip
+    templates = [
+        _template(isolation.TEMPLATE, facts, wanted=bool(isolated)),
+        _template(isolation.MIGRATION, facts, wanted=bool(migrated)),
+    ]
+    if not isolated:
+        return [*gone, *templates]
+    return [
+        Wanted(kind=Kind.USER, name=isolation.USER, why="builds are not the agent"),
+        Wanted(kind=Kind.MEMBER, name=USER, content=isolation.USER, why="reads what a build prints"),
+        Wanted(kind=Kind.DIRECTORY, name=isolation.RECIPES, mode=0o755, why="what builds may run"),
+        *gone,
+        *(part for name, service in isolated.items() for part in _build(name, service, settings)),
+        *(_migration(name, user, settings) for name, user in migrated.items()),
+        *templates,
+    ]
+
+
+def _template(name: str, facts: Facts, *, wanted: bool) -> Wanted:
+    path = f"{UNITS}/{name}"
+    if not wanted:
+        return Wanted(kind=Kind.ABSENT, name=path, why="nothing runs that way")
+    content = facts.units.get(name, "")
+    return Wanted(
+        kind=Kind.FILE, name=path, content=content, why="builds and migrations have units of their own"
+    )
+
+
+def _hidden(service: Service, settings: Settings) -> set[str]:
+    """Places that neither its builds nor its migrations see, beside those that the units name."""
+    others = {other.directory for other in settings.services.values()} - {service.directory}
+    own = {settings.state_dir, settings.listen.socket.rpartition("/")[0]} - {HOME, "/run/homeport"}
+    return others | own
+
+
+def _migration(name: str, user: str, settings: Settings) -> Wanted:
+    service = settings.services[name]
+    return Wanted(
+        kind=Kind.FILE, name=f"{UNITS}/{isolation.drop_in_of(name, isolation.MIGRATION)}",
+        content=isolation.migration_drop_in(service, user, _hidden(service, settings)),
+        why=f"{user} migrates the data of {name}",
+    )  # fmt: skip
+
+
+def _build(name: str, service: Service, settings: Settings) -> list[Wanted]:
+    """For one service."""
+    return [
+        Wanted(
+            kind=Kind.FILE, name=isolation.recipe_path(name), group=isolation.USER, mode=0o640,
+            content=isolation.recipe(name, service), why=f"what a build of {name} may run",
+        ),
+        Wanted(
+            kind=Kind.WORKPLACE, name=f"{service.directory}/releases", content=isolation.USER,
+            why=f"{isolation.USER} builds releases of {name}",
+        ),
+        Wanted(
+            kind=Kind.FILE, name=f"{UNITS}/{isolation.drop_in_of(name)}",
+            content=isolation.drop_in(service, _hidden(service, settings)),
+            why=f"places and limits of builds of {name}",
+        ),
+    ]  # fmt: skip
 
 
 def _drop_in(settings: Settings, facts: Facts) -> Wanted:
@@ -233,7 +343,7 @@ def _drop_in(settings: Settings, facts: Facts) -> Wanted:
 
 
 def _rights(settings: Settings, facts: Facts) -> list[Wanted]:
-    units = units_of(settings)
+    units = rights_of(settings, facts)
     rule = Wanted(kind=Kind.FILE, name=RULE, content=polkit.rule(USER, units, facts.verbs),
                   why="the agent may restart its units, and nothing else")  # fmt: skip
     lines = polkit.sudoers(USER, units, facts.verbs, facts.systemctl)

@@ -153,6 +153,9 @@ class Build(Options, frozen=True, kw_only=True):
     memory: Annotated[Bytes, between(16 << 20, 1 << 50)] | None = None
     """The address space that each program of the build may have, which is more than it uses (Node.js takes many
     gigabytes); by default there is no limit."""
+    isolated: bool | None = None
+    """Whether the commands run as user `homeport-build` in a unit of their own, and those of `migrate` as the user of
+    the service's unit. By default they do under the installed unit, where `homeport install` prepared it."""
 
 
 class Freeze(Options, frozen=True, kw_only=True):

@@ -25,6 +25,22 @@ def of_a_child(
     }
 
 
+def own_name() -> str:
+    """Whom the agent runs as; "" for a user without a name."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return ""
+
+
+def number_of(user: str) -> int | None:
+    """Of a user of this machine."""
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
+
+
 def _home() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_dir

@@ -107,6 +107,22 @@ def remove_asides(path: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
+def copy_plain(source: Path, target: Path) -> None:
+    """Copies a file, a link or a directory: contents, and what is executable. Who may do what with the copy says the
+    place where it is made, and not the original."""
+    if source.is_symlink():
+        target.symlink_to(source.readlink())
+    elif source.is_dir():
+        target.mkdir()
+        for entry in source.iterdir():
+            copy_plain(entry, target / entry.name)
+    else:
+        shutil.copyfile(source, target)
+        if source.stat().st_mode & stat.S_IXUSR:
+            mode = target.stat().st_mode
+            target.chmod(stat.S_IMODE(mode) | (mode & 0o444) >> 2)
+
+
 def remove_tree(path: Path) -> None:
     """Removes a directory, a file or a link, also where a build took the write permission away."""
     if path.is_symlink() or not path.is_dir():
@@ -137,19 +153,6 @@ def set_mode(path: Path, mode: int) -> None:
         if not mode & _SPECIAL:
             raise
         path.chmod(mode & ~_SPECIAL)
-
-
-def copy_tree(source: Path, target: Path) -> None:
-    """Directories, files and links with their modes; `target` does not exist yet."""
-    target.mkdir()
-    with os.scandir(source) as entries:
-        for entry in entries:
-            place = target / entry.name
-            if entry.is_dir(follow_symlinks=False):
-                copy_tree(Path(entry.path), place)
-            else:
-                shutil.copy2(entry.path, place, follow_symlinks=False)
-    set_mode(target, stat.S_IMODE(source.stat().st_mode))
 
 
 def _unlock(path: Path) -> None:

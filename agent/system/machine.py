@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.core.errors import Refused
-from agent.core.installing import HOME, SERVICE, USER, Change, Kind, Seen, Wanted
+from agent.core.installing import HOME, USER, Change, Kind, Seen, Wanted
 from agent.system import commands, files
 
 SECRET_BYTES = 32
@@ -48,7 +48,8 @@ class Accounts:
             return
         _demand("groupadd", "--system", "--force", want.name)
         _demand(
-            "useradd", "--system", "--gid", want.name, "--home-dir", HOME, "--no-create-home",
+            "useradd", "--system", "--gid", want.name, "--no-create-home",
+            "--home-dir", HOME if want.name == USER else "/nonexistent",
             "--shell", "/usr/sbin/nologin", want.name,
         )  # fmt: skip
 
@@ -70,8 +71,9 @@ class Machine:
         if want.kind in (Kind.USER, Kind.MEMBER):
             return self._accounts.look(want)
         path = self._at(want.name)
-        if want.kind is Kind.ACCESS:
-            return Seen(kind=str(want.kind) if _has_access(path, want.content) else "")
+        if want.kind in (Kind.ACCESS, Kind.WORKPLACE):
+            has = _has_access if want.kind is Kind.ACCESS else _has_workplace
+            return Seen(kind=str(want.kind) if has(path, want.content) else "")
         try:
             status = path.lstat()
         except (FileNotFoundError, NotADirectoryError):
@@ -117,6 +119,8 @@ class Machine:
             self._accounts.make(want)
         elif want.kind is Kind.ACCESS:
             _give_access(path, want.content)
+        elif want.kind is Kind.WORKPLACE:
+            _give_workplace(path, want.content)
         elif change.act == "set":
             if want.owner != "root":
                 self._demand_roots_way(path)
@@ -132,7 +136,11 @@ class Machine:
             return
         files.remove_tree(path)
         files.fsync_directory(path.parent)
-        if path.parent.name.endswith(f"{SERVICE}.d") and not any(path.parent.iterdir()):
+        if (
+            path.parent.name.endswith(".service.d")
+            and path.parent.is_dir()
+            and not any(path.parent.iterdir())
+        ):
             path.parent.rmdir()  # it was made for ours
 
     def _make_directory(self, path: Path, want: Wanted) -> None:
@@ -208,10 +216,28 @@ def _give_access(directory: Path, user: str) -> None:
     no link in it leads anywhere."""
     read, write = f"u:{user}:rX,d:u:{user}:rX,d:o::-", f"u:{user}:rwX,d:u:{user}:rwX,d:o::-"
     own = f"u:{USER}:rwX,d:u:{USER}:rwX"
-    script = 'mkdir -p "$1/shared" && setfacl -R -m "$2" -- "$1" && setfacl -R -m "$3" -- "$1/shared"'
-    _demand(
-        "runuser", "-u", USER, "--", "/bin/sh", "-c", script, "sh", str(directory), read, f"{write},{own}"
-    )
+    # what belongs to others (the service, who builds) only they could change
+    each = f'find "$1" -user {USER} ! -type l -exec setfacl -m "$2" -- {{}} +'
+    script = f'mkdir -p "$1/shared" && {each} && set -- "$1/shared" "$3" && {each}'
+    _as_the_agent(script, str(directory), read, f"{write},{own}")
+
+
+def _has_workplace(releases: Path, user: str) -> bool:
+    done = commands.run("getfacl", "-cp", "--", str(releases))
+    wanted = {f"user:{user}:--x", f"default:user:{user}:rwx"}
+    return not done.status and wanted <= set(done.text.split())
+
+
+def _give_workplace(releases: Path, user: str) -> None:
+    """Who builds gets through to a release that it is told, and may write in those that are made from now on, until the
+    agent closes them. Without the setgid bit: a unit that may not set it could not change the mode of a directory."""
+    rules = f"u:{user}:--x,d:u::rwx,d:u:{user}:rwx,d:u:{USER}:rwx,d:g::r-x,d:o::-"
+    script = 'mkdir -p "$1" && chmod g-s,o= "$1" && setfacl -m "$2" -- "$1"'
+    _as_the_agent(script, str(releases), rules)
+
+
+def _as_the_agent(script: str, *arguments: str) -> None:
+    _demand("runuser", "-u", USER, "--", "/bin/sh", "-c", f"cd / && {script}", "sh", *arguments)
 
 
 def _make_key(path: Path) -> None:

@@ -8,7 +8,7 @@ stopped: short work ends by itself, long work asks a `stop` event now and then.
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any, ParamSpec, TypeVar
@@ -38,7 +38,12 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
 async def to_its_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Like `in_thread`, but a cancelled caller waits for the end as well: nothing goes on behind its back."""
-    work = asyncio.ensure_future(in_thread(function, *args, **kwargs))
+    return await to_its_end_of(in_thread(function, *args, **kwargs))
+
+
+async def to_its_end_of(act: Coroutine[Any, Any, T]) -> T:
+    """The same for what is no blocking function."""
+    work = asyncio.ensure_future(act)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:

@@ -210,6 +210,15 @@ def test_an_old_git_is_told_where_submodules_are_wanted_and_not_refused(
         assert "old git" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("isolated", "told"), [("true", True), ("false", False)])
+def test_builds_that_have_to_be_isolated_are_told_where_nobody_prepared_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], isolated: str, told: bool
+) -> None:
+    path = a_file(tmp_path, GOOD + f"    deploy: {{build: {{isolated: {isolated}}}}}\n")
+    assert checked(path) == 0
+    assert ("deploy.build.isolated: is not prepared" in capsys.readouterr().out) is told
+
+
 def test_a_missing_git_lfs_is_told_where_it_is_wanted(
     tmp_path: Path, programs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,11 +12,17 @@ from typing import Any, Protocol
 
 import pytest
 
-from agent.adapters.builder import LIMIT, ShellBuilder
+from agent.adapters.builder import ShellBuilder
+from agent.adapters.isolated import IsolatedBuilder
+from agent.adapters.transcript import LIMIT
+from agent.adapters.workshop import Workshop
+from agent.core import isolation
 from agent.core.errors import StepFailed
 from agent.core.model import Fault, Launch
-from agent.core.settings import Build, Bytes, Deploy, Seconds
+from agent.core.settings import Build, Bytes, Deploy, ProcessRuntime, Seconds, Service, Source
 from agent.system import files, process
+from agent.system.units import Verb
+from tests.contracts.runner import RunnerUnits
 from tests.fakes import FakeBuilder, FakeDisk
 
 
@@ -114,6 +120,43 @@ class ShellSite:
         return read(self._release / name) or None
 
 
+class IsolatedSite(ShellSite):
+    """The same by the program that homeport-build@.service runs."""
+
+    async def build(self, *script: str, always: Sequence[str] = (), reused: bool = False) -> str:
+        commands = {"commands": self._shell(script), "always": self._shell(always)}
+        builder, _ = isolated(self._release, commands, timeout=3)
+        return await builder.build(launch(self._release), reused=reused)
+
+    async def migrate(self, *script: str) -> str:
+        builder, _ = isolated(self._release, {}, *self._shell(script), timeout=3)
+        return await builder.migrate(launch(self._release))
+
+
+def isolated(
+    release: Path, build: dict[str, Any], *migrate: str, timeout: float = 30, **environment: str
+) -> tuple[IsolatedBuilder, RunnerUnits]:
+    """A builder by the program of the unit; root has allowed what is configured."""
+    source, place = Source(repository="/x"), release.parents[1]
+    runtime = ProcessRuntime(command=("x",), environment=environment)
+    service = Service(
+        directory=str(place), source=source, runtime=runtime,
+        deploy=Deploy(build=Build(timeout=Seconds(timeout), **build), migrate=migrate),
+    )  # fmt: skip
+    (place / "scraper.json").write_text(isolation.recipe("scraper", service))
+    units = RunnerUnits("scraper", place)
+    workshop = Workshop("scraper", place, units, None, recipes=place, output=place / "run")
+    migrations = Workshop(
+        "scraper", place, RunnerUnits("scraper", place, "migrate"), None, template=isolation.MIGRATION,
+        recipes=place, output=place / "run",
+    )  # fmt: skip
+    shell = ShellBuilder("scraper", service.deploy, environment, redact)
+    builder = IsolatedBuilder(
+        "scraper", service, workshop, shell, redact, migrations=migrations, floor=0, pace=0.01
+    )
+    return builder, units
+
+
 class FakeSite:
     """The same in memory."""
 
@@ -133,10 +176,12 @@ class FakeSite:
         return self._disk.trees[Path("/srv/1-aaaaaaa")].get(name)
 
 
-@pytest.fixture(params=["shell", "fake"])
+@pytest.fixture(params=["shell", "isolated", "fake"])
 def site(request: pytest.FixtureRequest, release: Path) -> Site:
     """Each builder, and the fake that the tests of the services use."""
-    return ShellSite(release) if request.param == "shell" else FakeSite()
+    if request.param == "fake":
+        return FakeSite()
+    return ShellSite(release) if request.param == "shell" else IsolatedSite(release)
 
 
 async def test_what_the_commands_make_is_in_the_release_and_what_they_say_is_returned(site: Site) -> None:
@@ -507,3 +552,92 @@ async def test_a_secret_that_the_window_cuts_in_two_is_not_heard(release: Path, 
     assert any(text.endswith("xxx\n") for text in found[:-1])
     assert not any("hush" in text.partition("\n")[2] or text.startswith("ush") for text in found)
     assert all(len(text) <= LIMIT for text in found)
+
+
+# --- by the unit of builds
+
+
+async def test_a_flood_of_an_isolated_build_is_capped_at_its_end(release: Path) -> None:
+    line = "x" * 99
+    builder, _ = isolated(release, {"commands": (f"yes {line} | head -n 20000; echo the end",)})
+    output = await builder.build(launch(release))
+    assert len(output) <= LIMIT
+    assert output.endswith(f"{line}\nthe end\n")
+    assert (release.parents[1] / "run/scraper/output-0").stat().st_size <= 3 * LIMIT
+
+
+async def test_an_isolated_build_hides_secrets_and_control_characters(release: Path) -> None:
+    builder, _ = isolated(release, {"commands": ("printf 'hush-\033[1mhush hush-hush\\n'",)})
+    assert "hush-hush" not in await builder.build(launch(release))
+
+
+async def test_what_an_isolated_build_prints_is_heard_while_it_runs(release: Path) -> None:
+    builder, _ = isolated(release, {"commands": ("echo one; sleep 0.3", "echo two; sleep 0.3")})
+    found: list[str] = []
+    output = await builder.build(launch(release), found.append)
+    assert any(text.endswith("one\n") for text in found)
+    assert len(found) == len(set(found)), "only what is new"
+    assert output.endswith("two\n")
+
+
+async def test_the_output_of_an_earlier_build_is_not_taken_for_this_ones(release: Path) -> None:
+    first, _ = isolated(release, {"commands": ("echo earlier; echo more",)})
+    await first.build(launch(release))
+    second, _ = isolated(release, {"commands": ("exit 4",)})
+    found: list[str] = []
+    with pytest.raises(StepFailed) as caught:
+        await second.build(launch(release), found.append)
+    assert "earlier" not in caught.value.output + "".join(found)
+
+
+async def test_the_environment_of_an_isolated_build_is_the_recipes(
+    release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOMEPORT_TOKEN", "hush")
+    builder, _ = isolated(release, {"commands": ("env > seen",), "environment": {"B": "2"}}, A="1")
+    await builder.build(launch(release))
+    seen = dict(line.split("=", 1) for line in read(release / "seen").splitlines())
+    assert seen.keys() == {"PATH", "HOME", "LANG", "A", "B", "HOMEPORT_SERVICE", "HOMEPORT_REVISION", "PWD"}
+    assert (seen["HOMEPORT_REVISION"], seen["PWD"]) == ("a" * 40, str(release))
+
+
+async def test_an_isolated_build_is_ended_when_it_is_cancelled(release: Path) -> None:
+    builder, _ = isolated(release, {"commands": ("echo $$ > child; exec sleep 60",)})
+    work = asyncio.create_task(builder.build(launch(release)))
+    child = await child_of(release)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert await is_gone(child)
+
+
+async def test_a_limit_of_memory_holds_in_an_isolated_build(release: Path) -> None:
+    hungry = f"{sys.executable} -c 'bytearray(1 << 30)'"
+    builder, _ = isolated(release, {"commands": (hungry,), "memory": Bytes(256 << 20)})
+    with pytest.raises(StepFailed, match=r"asked for more memory than `deploy.build.memory`, 256M") as caught:
+        await builder.build(launch(release))
+    assert caught.value.code == "build-failed"
+
+
+async def test_a_recipe_that_root_has_not_written_runs_nothing(release: Path) -> None:
+    builder, units = isolated(release, {"commands": ("touch ran",)})
+    recipe = release.parents[1] / "scraper.json"
+    for spoil in (lambda: recipe.write_text(recipe.read_text().replace("touch", "rm")), recipe.unlink):
+        spoil()
+        with pytest.raises(StepFailed) as caught:
+            await builder.build(launch(release))
+        assert (caught.value.code, caught.value.fault) == ("build-not-prepared", Fault.WORLD)
+    assert Verb.START not in units.calls
+    assert not (release / "ran").exists()
+
+
+async def test_what_lies_where_a_build_prints_is_not_followed(release: Path, tmp_path: Path) -> None:
+    """Its user may put anything there: the agent would read its own secrets for it."""
+    secret = tmp_path / "secret"
+    secret.write_text("the agent's own\n")
+    output = tmp_path / "run/scraper"
+    trick = f"ln -sf {secret} {output}/output-0; ln -sf {secret} {output}/result; mkfifo {output}/output-1; exit 1"
+    builder, _ = isolated(release, {"commands": (trick, "true")})
+    with pytest.raises(StepFailed) as caught:
+        await builder.build(launch(release))
+    assert "the agent's own" not in caught.value.output

@@ -653,7 +653,7 @@ async def test_saved_data_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
     assert (shared / "var/lib").is_dir(), "what no backup holds is made as ever"
 
 
-@pytest.mark.parametrize("instant", ["copy_tree", "syncfs", "rename", "remove_tree", "symlink_to"])
+@pytest.mark.parametrize("instant", ["copy_plain", "syncfs", "rename", "remove_tree", "symlink_to"])
 async def test_a_seed_that_is_cut_off_is_never_half(
     releases: ReleaseDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instant: str
 ) -> None:
@@ -662,10 +662,10 @@ async def test_a_seed_that_is_cut_off_is_never_half(
     await releases.begin(NAME)
     lay_out(place)
     with monkeypatch.context() as cut:
-        owner = {"copy_tree": files, "syncfs": files, "remove_tree": files}.get(instant, Path)
+        owner = {"copy_plain": files, "syncfs": files, "remove_tree": files}.get(instant, Path)
 
         def half(*arguments: object, **_: object) -> None:
-            if instant == "copy_tree":
+            if instant == "copy_plain":
                 write(Path(str(arguments[1])), {"half": ""})
             raise KeyboardInterrupt  # as a kill: nobody tidies up
 

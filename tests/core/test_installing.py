@@ -1,5 +1,6 @@
 """What an installed homeport consists of, and what changes."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from agent.core.installing import (
     compare,
     wanted,
 )
+from agent.core.isolation import RECIPES
 from agent.core.settings import Settings
 from agent.core.uninstalling import removals, stays
 from agent.core.unitfiles import STARTER, drop_in, quoted, sets_journal_limit
@@ -67,7 +69,8 @@ def test_what_the_starter_shows_as_a_comment_is_right_without_its_signs() -> Non
 
 def test_a_services_unit_gets_rights_and_its_directory_a_place() -> None:
     parts = wanted(a_configuration(scraper={}, bot={"directory": "/srv/the bot"}), FACTS)
-    assert '["bot.service", "scraper.service"]' in part(parts, RULE).content
+    builds = ["homeport-build@bot.service", "homeport-build@scraper.service"]
+    assert json.dumps(["bot.service", *builds, "scraper.service"]) in part(parts, RULE).content
     assert part(parts, SUDOERS).kind is Kind.ABSENT
     text = part(parts, DROP_IN).content
     assert "ReadWritePaths=/srv/scraper\n" in text
@@ -85,6 +88,41 @@ def test_a_unit_with_a_user_of_its_own_gets_at_its_releases(user: str, given: bo
     parts = wanted(a_configuration(bot={}), replace(FACTS, users={"bot.service": user}))
     found = [(item.name, item.content) for item in parts if item.kind is Kind.ACCESS]
     assert found == ([("/srv/bot", "bot")] if given else [])
+
+
+def test_builds_get_a_recipe_a_place_and_rights_each() -> None:
+    parts = wanted(a_configuration(scraper={}, bot={}), FACTS)
+    assert json.loads(part(parts, "/etc/homeport-build/bot.json").content)["directory"] == "/srv/bot"
+    assert part(parts, "/srv/bot/releases").kind is Kind.WORKPLACE
+    text = part(parts, f"{UNITS}/homeport-build@bot.service.d/10-install.conf").content
+    assert "InaccessiblePaths=-/srv/scraper\n" in text
+    assert "/srv/bot/.building" in text
+    assert '"homeport-build@bot.service"' in part(parts, RULE).content
+
+
+def test_what_is_not_to_be_isolated_is_not_prepared_and_what_was_is_removed() -> None:
+    plain = {"deploy": {"build": {"isolated": False}}}
+    parts = wanted(a_configuration(bot=plain), replace(FACTS, recipes=frozenset({"bot", "gone"})))
+    absent = {item.name for item in parts if item.kind is Kind.ABSENT}
+    for name in ("bot", "gone"):
+        assert {
+            f"/etc/homeport-build/{name}.json",
+            f"{UNITS}/homeport-build@{name}.service.d/10-install.conf",
+        } <= absent
+    assert f"{UNITS}/homeport-build@.service" in absent
+    assert "homeport-build" not in {item.name for item in parts if item.kind is Kind.USER}
+    assert "homeport-build" not in part(parts, RULE).content
+
+
+@pytest.mark.parametrize(
+    ("user", "migrates"), [("bot", True), ("", False), ("root", False), ("homeport", False)]
+)
+def test_who_owns_the_data_migrates_it(user: str, migrates: bool) -> None:
+    parts = wanted(a_configuration(bot={}), replace(FACTS, users={"bot.service": user}))
+    drop_in_of_it = part(parts, f"{UNITS}/homeport-migrate@bot.service.d/10-install.conf")
+    assert drop_in_of_it.kind is (Kind.FILE if migrates else Kind.ABSENT)
+    assert (f"User={user}\n" in drop_in_of_it.content) is migrates
+    assert ("homeport-migrate@bot.service" in part(parts, RULE).content) is migrates
 
 
 def test_without_a_unit_there_is_no_rule() -> None:
@@ -184,9 +222,10 @@ def test_a_path_stays_one_word(path: str, word: str) -> None:
 
 def test_what_install_writes_uninstall_takes_away_and_nothing_else() -> None:
     settings = a_configuration(scraper={})
-    made = {item.name for item in wanted(settings, FACTS) if item.kind is Kind.FILE}
-    made |= {SUDOERS, UNIT_FILE, PLACE}  # the last two by an upgrade
-    assert {item.name for item in removals(purge=False)} == made
+    facts = replace(FACTS, users={"scraper.service": "bot"})
+    made = {item.name for item in wanted(settings, facts) if item.kind is Kind.FILE}
+    made |= {SUDOERS, RECIPES, UNIT_FILE, PLACE}  # the last two by an upgrade
+    assert {item.name for item in removals(purge=False, recipes=["scraper"])} == made
     left = " ".join(stays(settings, purge=False))
     for name in ("/etc/homeport", "/var/lib/homeport", "/srv/scraper", "user homeport", "/opt/homeport"):
         assert name in left

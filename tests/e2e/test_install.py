@@ -32,6 +32,13 @@ ExecStart=/usr/bin/python3 -S -E serve.py
 TimeoutStopSec=5
 """
 
+_POLKITD, _ACTIVATION = "/usr/lib/polkit-1/polkitd", "org.freedesktop.PolicyKit1.service"
+_BY_NAME = f"/usr/share/dbus-1/system-services/{_ACTIVATION}"
+POLKIT_AWAY = (
+    f"mv {_POLKITD} {_POLKITD}.away; mv {_BY_NAME} /root; systemctl stop polkit; systemctl reload dbus"
+)
+POLKIT_BACK = f"mv {_POLKITD}.away {_POLKITD}; mv /root/{_ACTIVATION} {_BY_NAME}; systemctl reload dbus"
+
 
 class First:
     """What the very first `install` said and left, before there was a service."""
@@ -199,11 +206,7 @@ def test_the_agents_user_may_restart_its_unit(homeport: Installed) -> None:
 def test_without_polkit_it_goes_by_sudo_and_that_is_said(homeport: Installed) -> None:
     """R-SD-3."""
     pi = homeport.pi
-    program, activation = "/usr/lib/polkit-1/polkitd", "org.freedesktop.PolicyKit1.service"
-    by_name = f"/usr/share/dbus-1/system-services/{activation}"
-    away = f"mv {program} {program}.away; mv {by_name} /root; systemctl stop polkit; systemctl reload dbus"
-    back = f"mv {program}.away {program}; mv /root/{activation} {by_name}; systemctl reload dbus"
-    pi.run("sh", "-ec", away)
+    pi.run("sh", "-ec", POLKIT_AWAY)
     try:
         said = pi.run("homeport", "install").stdout
         ended = homeport.deploy("by-sudo")
@@ -221,7 +224,7 @@ def test_without_polkit_it_goes_by_sudo_and_that_is_said(homeport: Installed) ->
         lines = pi.get("/etc/sudoers.d/homeport")
         exposed = pi.run("systemd-analyze", "security", "--no-pager", "homeport").stdout
     finally:
-        pi.run("sh", "-ec", back)
+        pi.run("sh", "-ec", POLKIT_BACK)
         again = pi.run("homeport", "install").stdout
     assert "by sudo, since there is no polkit" in said
     assert ended["state"] == "succeeded", ended

@@ -22,8 +22,11 @@ WHERE: dict[str, int | str] = {
 HANDED_ON = {
     # module, argument as it stands there -> where the codes come from
     "adapters/builder.py: task.failed": "the task, of a build or a migration",
-    "adapters/builder.py: task.timed_out": "the task, of a build or a migration",
+    "adapters/builder.py: work.task.failed": "the task, of a build or a migration",
+    "adapters/transcript.py: task.failed": "the task, of a build or a migration",
+    "adapters/transcript.py: task.timed_out": "the task, of a build or a migration",
     "adapters/runtimes/systemd.py: _CODES[error.why]": "the table beside it",
+    "adapters/workshop.py: _CODES[error.why]": "the table beside it",
     "adapters/source/layout.py: failure.code": "the error that was caught",
     "adapters/source/program.py: code": "core.gitwords, a table of TABLES",
     "cli/client.py: known": "an answer's code if it is one of ours, else `internal`",

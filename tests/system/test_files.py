@@ -148,15 +148,25 @@ def test_a_system_error_becomes_a_code_of_the_worlds(number: int, code: str) -> 
     assert failure.message == f"the thing: {os.strerror(number)}"
 
 
-def test_a_copied_tree_has_the_modes_and_links_of_its_source(tmp_path: Path) -> None:
+def test_a_plain_copy_has_contents_links_and_what_is_executable_and_the_modes_of_its_place(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "from/deep").mkdir(parents=True)
-    (tmp_path / "from/deep").chmod(0o2750)
     (tmp_path / "from/deep/run").write_text("x")
-    (tmp_path / "from/deep/run").chmod(0o755)
+    (tmp_path / "from/deep/run").chmod(0o700)
+    (tmp_path / "from/deep/text").write_text("y")
+    (tmp_path / "from/deep/text").chmod(0o600)
+    (tmp_path / "from/deep").chmod(0o700)
     (tmp_path / "from/link").symlink_to("deep/nowhere")
-    files.copy_tree(tmp_path / "from", tmp_path / "to")
-    assert (tmp_path / "to/deep").stat().st_mode & 0o7777 == 0o2750
-    assert (tmp_path / "to/deep/run").stat().st_mode & 0o777 == 0o755
+    before = os.umask(0o027)
+    try:
+        files.copy_plain(tmp_path / "from", tmp_path / "to")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "to/deep").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "to/deep/run").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "to/deep/text").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "to/deep/text").read_text() == "y"
     assert (tmp_path / "to/link").readlink() == Path("deep/nowhere")
     assert names(tmp_path / "to") == ["deep", "link"]
 
