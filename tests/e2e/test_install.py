@@ -148,7 +148,7 @@ def test_an_invalid_configuration_changes_nothing(homeport: Installed) -> None:
     assert done.returncode == 78
     assert "must be a unit's full name" in done.stderr
     assert pi.get(RULE) == rule
-    assert homeport.health() == "healthy"
+    assert homeport.healthy() < 30  # it may have seen the wrong file meanwhile, and looks again
 
 
 # --- rights
