@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -26,9 +27,13 @@ settings.register_profile(
 settings.load_profile("house")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What needs root runs in two processes (`make e2e`), each module in one of them. The first virtual Pi makes the
-    image for all, which takes minutes."""
+    image for all, which takes minutes. What is `long` is run by hand (`make e2e-long`)."""
+    if "PI_CUTS" not in os.environ:
+        long = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
     for item in items:
         if item.get_closest_marker("root"):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))

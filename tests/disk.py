@@ -21,7 +21,7 @@ def mount_image(image: Path, place: Path) -> None:
     Two processes that look for a free loop device at the same time find the same one: whoever comes second tries again.
     """
     command = ["mount", "-o", "loop,commit=300", str(image), str(place)]
-    wait_for("a loop device", lambda: _mounted(command), 10)
+    wait_for("a loop device", lambda: _mounted(command), 60)
 
 
 def _mounted(command: list[str]) -> bool:

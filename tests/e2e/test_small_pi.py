@@ -45,10 +45,17 @@ class SmallHome(Documented):
     def __init__(self, pi: Pi) -> None:
         super().__init__(pi)
         self.remotes = {"app": self}
+        self.is_installed = False
 
     def begin_anew(self) -> None:
         """As after the installation: no agent runs, nothing was ever deployed. The repository keeps its past."""
         self.pi.run("sh", "-ec", _FORGET)
+
+    def save(self) -> None:
+        """As its owner does: those tests change what is built as well."""
+        super().save()
+        if self.is_installed:
+            self.pi.run("homeport", "install", "--no-start", timeout=120)
 
     def start(self) -> None:
         """Returns when it answers."""
@@ -93,6 +100,7 @@ def installed(pi: Pi, wheelhouse: Path) -> SmallHome:
         "restarts": 0, "every": "50ms", "timeout": "6s", "successes": 2, "soak": "300ms",
     }  # fmt: skip
     made.install(wheelhouse)
+    made.is_installed = True
     return made
 
 
@@ -106,8 +114,9 @@ def make_home(installed: SmallHome) -> Iterator[Callable[[], SmallHome]]:
         return installed
 
     yield make
-    installed.settings = settings
-    installed.save()
+    if installed.settings != settings:
+        installed.settings = settings
+        installed.save()
 
 
 @pytest.fixture

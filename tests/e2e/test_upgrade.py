@@ -2,7 +2,6 @@
 by itself. The versions are wheels of this checkout with another number and, some of them, a planted fault."""
 
 import json
-import os
 import shutil
 import subprocess
 import time
@@ -26,9 +25,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]  # the first one on a 
 
 PI = ("--docker-arg", "--network=none")
 
-LONG = pytest.mark.skipif(
-    int(os.environ.get("PI_CUTS", "2")) < 10, reason="takes its time: `make e2e-long` (PI_CUTS of 10 or more)"
-)
+LONG = pytest.mark.long
 WHEELS = "/root/wheels"
 PIP = ("env", "PIP_NO_INDEX=1", f"PIP_FIND_LINKS={WHEELS}")
 MARK = "var/lib/homeport-upgrade/pending.json"
