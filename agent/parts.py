@@ -9,12 +9,13 @@ from datetime import UTC, tzinfo
 from pathlib import Path
 
 from agent.adapters.builder import ShellBuilder
+from agent.adapters.front import Front
 from agent.adapters.hands import Hands, OwnHands
 from agent.adapters.isolated import IsolatedBuilder
 from agent.adapters.knock import door_of
-from agent.adapters.probes import Surroundings, probes_of
+from agent.adapters.probes import Surroundings, TwoSides, probes_of
 from agent.adapters.releases import ReleaseDirectory
-from agent.adapters.runtimes import RUNTIMES, Place
+from agent.adapters.runtimes import RUNTIMES, BlueGreen, Place, SideBySide
 from agent.adapters.source import GitSource
 from agent.adapters.workshop import Workshop
 from agent.core import installing, isolation
@@ -52,11 +53,16 @@ def site_of(
         service=name, directory=directory, environment=service.runtime.environment, clock=clock,
         secret=secrets.get, units=units, redact=redact,
     )  # fmt: skip
+    front = front_of(service)
     place = Place(
-        service=name, directory=directory, state=state_dir / "run" / name, units=units, redact=redact
-    )
+        service=name, directory=directory, state=state_dir / "run" / name, units=units, redact=redact,
+        beside=SideBySide(rules=service.blue_green, complaint=front.complaint, clock=clock)
+        if service.blue_green is not None and front is not None else None,
+    )  # fmt: skip
     hands, builder = builder_of(name, service, units, redact)
-    probes, probes_at_rest = probes_of(service.health.probes, surroundings)
+    runtime = RUNTIMES[tag_of(service.runtime)](service.runtime, place)
+    beside = runtime if isinstance(runtime, BlueGreen) else None
+    probes, probes_at_rest = probes_of(service.health.probes, surroundings, sides_of(service, beside))
     return Site(
         name=name,
         settings=service,
@@ -66,10 +72,11 @@ def site_of(
             directory, service.deploy.shared, name, saved=saved_of(service), hands=hands
         ),
         builder=builder,
-        runtime=RUNTIMES[tag_of(service.runtime)](service.runtime, place),
+        runtime=runtime,
+        beside=beside,
         probes=probes,
         probes_at_rest=probes_at_rest,
-        door=door_of(service.health.probes),
+        door=front or door_of(service.health.probes),
         freeze=freeze_of(service.deploy, zone),
         room=room,
     )
@@ -92,6 +99,24 @@ def builder_of(
         output = Path(isolation.MIGRATION_OUTPUT)
         migrations = Workshop(name, directory, units, user, template=template, output=output)
     return builds, IsolatedBuilder(name, service, builds, shell, redact, migrations=migrations)
+
+
+def front_of(service: options.Service) -> Front | None:
+    """Where the users of a service that runs side by side come in."""
+    rules = service.blue_green
+    return None if rules is None else Front(rules.url, verify_tls=rules.verify_tls)
+
+
+def sides_of(service: options.Service, runtime: BlueGreen | None) -> TwoSides | None:
+    """Whom its probes ask."""
+    if (
+        runtime is None
+        or service.blue_green is None
+        or not isinstance(service.runtime, options.SystemdRuntime)
+    ):
+        return None
+    ports = service.blue_green.ports
+    return TwoSides(unit=service.runtime.unit, ports=ports, colour_of=runtime.colour_of)
 
 
 def zone_of(settings: Settings) -> tzinfo:

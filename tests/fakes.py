@@ -536,5 +536,9 @@ class FakeUnits:
     async def call(self, verb: Verb, unit: str, *, patience: float) -> str:
         raise AssertionError(f"{verb} {unit} within {patience}")
 
+    async def memory(self, unit: str) -> int | None:
+        del unit
+        return None
+
     async def close(self) -> None:
         """Holds nothing."""

@@ -211,6 +211,18 @@ CODES: dict[str, Code] = {
     "unit-stuck": Code(
         "Look at `systemctl list-jobs`, which shows what the job waits for; `sudo systemctl cancel` ends it."
     ),
+    "port-in-use": Code(
+        "Free the port (`sudo ss -ltnp` tells whose it is), or choose another one under `blue_green.ports`."
+    ),
+    "swap-not-installed": Code(
+        "`sudo homeport install` makes what swaps nginx's upstream; after a change of `blue_green` run it again."
+    ),
+    "nginx-refused": Code(
+        "Read what nginx says in the deployment's log (`sudo nginx -t` says it as well), mend that, and deploy again."
+    ),
+    "nginx-unanswered": Code(
+        "Ask at `blue_green.url` yourself: is its site enabled, does it pass to the upstream, is its certificate valid?"
+    ),
     # deployments: the commit
     "tree-refused": _commit(
         "Remove the named entry from the repository: it would leave the release's directory."

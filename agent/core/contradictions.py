@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Meta
 
-from agent.core import deploying, probing
+from agent.core import deploying, probing, side_by_side
 from agent.core.location import Finding, Location, dotted, walk
 from agent.core.settings import (
     DAY,
@@ -257,7 +257,7 @@ def _twice(names: Iterable[str], location: Location, rest: Location) -> Found:
 
 
 _RULES: dict[type, tuple[Callable[[Any], Found], ...]] = {
-    Settings: (_settings,),
+    Settings: (_settings, side_by_side.ports),
     Listen: (_listen,),
     Token: (_token,),
     SecretRef: (_secret,),
@@ -265,7 +265,7 @@ _RULES: dict[type, tuple[Callable[[Any], Found], ...]] = {
     Health: (_health, probing.twice),
     BackupOptions: (_backup,),
     Keep: (_keep,),
-    Service: (_service,),
+    Service: (_service, side_by_side.service),
     FilesSource: (_files,),
     SqliteSource: (_sqlite,),
     **deploying.RULES,

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from agent.core.colours import Colour, instance, is_template
 from agent.core.freeze import wrong_windows
 from agent.core.location import Finding, Location
 from agent.core.paths import problem_of
@@ -147,7 +148,8 @@ def _drain(drain: Drain) -> Found:
 
 
 def _unit(runtime: SystemdRuntime) -> Found:
-    if problem := unit_problem(runtime.unit, ("service",)):
+    named = instance(runtime.unit, Colour.BLUE) if is_template(runtime.unit) else runtime.unit
+    if problem := unit_problem(named, ("service",)):
         yield Finding(("unit",), problem)
     elif runtime.unit == "homeport.service":
         yield Finding(("unit",), "is the agent itself")

@@ -17,7 +17,6 @@ LATER_KEYS: frozenset[str] = frozenset(
 """Keys; `*` stands for any name or index."""
 
 LATER_VALUES: dict[str, frozenset[str]] = {
-    "services.*.deploy.strategy": frozenset({"blue-green"}),
     "services.*.runtime.kind": frozenset({"docker", "swarm"}),
     "services.*.health.probes.*.kind": frozenset({"container"}),
     "services.*.backup.sources.*.kind": frozenset({"postgres", "volume"}),

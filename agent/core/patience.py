@@ -5,7 +5,17 @@ So they are generous; where nothing bounds the work but the amount of data, they
 """
 
 from agent.core import backoff
-from agent.core.settings import DAY, HOUR, MINUTE, Deploy, Health, ProcessRuntime, Source, SystemdRuntime
+from agent.core.settings import (
+    DAY,
+    HOUR,
+    MINUTE,
+    BlueGreen,
+    Deploy,
+    Health,
+    ProcessRuntime,
+    Source,
+    SystemdRuntime,
+)
 
 MARGIN = 2.0 * MINUTE
 """What a busy machine and a slow disk may add to everything."""
@@ -13,6 +23,8 @@ GIT = 5.0 * MINUTE
 """The deadline of one call of git; `adapters.source` keeps it."""
 FILES = HOUR / 2 + MARGIN
 """Files of our own: a release is hashed, synced or removed. Some gigabytes, on the slowest of cards."""
+PROMOTING = 10.0 * MINUTE
+"""nginx is told, at most twice, and asked a few times; a swap that somebody began before is waited for."""
 DATA = DAY + MARGIN
 """Other people's data, as much as there is: a backup, a restore; or to wait for somebody who does that."""
 
@@ -52,6 +64,11 @@ def switching(runtime: ProcessRuntime | SystemdRuntime) -> float:
         return _UNIT + _STARTING + MARGIN
     draining = runtime.drain.timeout if runtime.drain is not None else 0.0
     return draining + runtime.stop_timeout + _STARTING + MARGIN
+
+
+def draining(rules: BlueGreen | None) -> float:
+    """What served before is let go on for a while, then it ends; nginx may have to be told once more."""
+    return (rules.drain if rules is not None else 0.0) + _UNIT + PROMOTING
 
 
 def asking(health: Health) -> float:

@@ -205,6 +205,23 @@ class Runtime(Protocol):
         """The last lines (up to 8 KiB) that the service itself printed, for the report of a failure."""
 
 
+class Beside(Protocol):
+    """A runtime that can start a release beside the one that serves: `start` does, where `refuses` says nothing."""
+
+    async def refuses(self, launch: Launch) -> str:
+        """Why this release must not be started beside what runs, as a sentence; "" if it may. It may if it runs."""
+
+    async def promote(self, launch: Launch) -> str:
+        """Users are sent to this release, which runs and has proven itself; a sentence about it.
+
+        When it returns it was seen that they get there. What served before still runs. Where they do not get there they
+        are sent back, and it raises nginx-refused or nginx-unanswered: the world's fault."""
+
+    async def retire(self) -> None:
+        """What does not serve any more ends: gently, and at the latest when its time is over. What `current` names
+        serves then; if it does not run, nothing is touched."""
+
+
 class Probe(Protocol):
     """One question to a running service."""
 

@@ -184,8 +184,9 @@ class Deploy(Options, frozen=True, kw_only=True):
     """Whether a release that is marked as a pre-release deploys, too."""
     freeze: tuple[Freeze, ...] = ()
     """When nothing is deployed by itself."""
-    strategy: Literal["restart"] = "restart"
-    """How the service changes over: the old version ends, then the new one starts."""
+    strategy: Literal["restart", "blue-green"] = "restart"
+    """How the service changes over. `restart`: the old version ends, then the new one starts. `blue-green`: the new one
+    is started and proven beside the old one, then nginx sends the users to it; see `blue_green`."""
     build: Build = field(default_factory=Build)
     """What is done in a new release before it runs."""
     migrate: tuple[Text, ...] = ()
@@ -228,7 +229,8 @@ class SystemdRuntime(Options, frozen=True, kw_only=True, tag_field="kind", tag="
     """A unit of systemd: systemd starts the service, watches it, and starts it again."""
 
     unit: Text
-    """The unit, such as `scraper.service`. It runs what `current` names: `WorkingDirectory=/srv/scraper/current`."""
+    """The unit, such as `scraper.service`. It runs what `current` names: `WorkingDirectory=/srv/scraper/current`. With
+    blue-green a template, such as `scraper@.service`, with `WorkingDirectory=/srv/scraper/%i`."""
     environment: dict[str, str] = field(default_factory=dict)
     """Written, with HOMEPORT_SERVICE and HOMEPORT_REVISION, into each release as `.homeport-environment`, which the
     unit reads with `EnvironmentFile=`."""
@@ -244,6 +246,7 @@ class ProbeOptions(Options, frozen=True, kw_only=True):
 
 
 Scalar = str | int | float | bool | None
+Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class HttpProbe(ProbeOptions, frozen=True, kw_only=True, tag_field="kind", tag="http"):
@@ -340,6 +343,27 @@ class Health(Options, frozen=True, kw_only=True):
     """What is asked, all at once; without any, a process that stays alive is healthy."""
 
 
+class BlueGreen(Options, frozen=True, kw_only=True):
+    """Two instances of the service's unit, `@blue` and `@green`, of which one serves behind nginx.
+
+    A new version is started in the other one, which finds its port as PORT in its environment. When it has proven
+    itself nginx's upstream is swapped, and what users are told is looked at through nginx. The old one ends when nobody
+    is connected to it any more. Where the memory does not hold two copies, it is restarted instead.
+    """
+
+    ports: tuple[Port, Port]
+    """Of blue and of green, on 127.0.0.1. In the probes the first one stands for whichever instance is asked."""
+    url: str
+    """How users reach the service through nginx. It must answer after the swap, three times in a row: anything but a
+    5xx."""
+    verify_tls: bool = True
+    """Whether the certificate of an https address must be valid for its name."""
+    drain: Annotated[Seconds, between(0, HOUR)] = Seconds(30)
+    """How long the old instance may go on with what it has begun, such as downloads and WebSockets, after the swap."""
+    memory: Annotated[Bytes, between(1 << 20, 1 << 50)] | None = None
+    """What a second copy takes; by default as much as the one that serves takes just then."""
+
+
 class Rollback(Options, frozen=True, kw_only=True):
     """When it goes back by itself after the deployment, and the guard against rollback loops."""
 
@@ -422,6 +446,8 @@ class Service(Options, frozen=True, kw_only=True):
     """The guard against rollback loops."""
     backup: BackupOptions = field(default_factory=BackupOptions)
     """What is saved before each switch."""
+    blue_green: BlueGreen | None = None
+    """For `deploy.strategy: blue-green`: the two instances, and nginx before them."""
 
 
 class Monitor(Options, frozen=True, kw_only=True):

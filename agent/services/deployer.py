@@ -23,7 +23,7 @@ from agent.services.heartbeat import within
 from agent.services.lookout import Lookout
 from agent.services.persistence import Step, persistent
 from agent.services.progress import Progress
-from agent.services.replace import replace
+from agent.services.replace import promote, replace
 from agent.services.rollback import WayBack
 from agent.services.site import Site
 from agent.services.step import Ended, Saves, ended_by, hint_of, release_of
@@ -165,14 +165,16 @@ class Deployer:
         if deployment.previous is not None:
             self._lookout.begin()
         try:
-            await replace(self._site, release)
+            replaced = await replace(self._site, release)
         except StepFailed as failure:
             failure.output = output + failure.output
             raise
-        return Ended(Outcome.OK, Change(detail=f"{release.name} was started", output=output))
+        how = f"; {replaced.how}" if replaced.how else ""
+        return Ended(Outcome.OK, Change(detail=f"{release.name} was started{how}", output=output))
 
     async def _verify(self, deployment: Deployment) -> Ended:
-        detail = await self._prove(self._site.launch(release_of(deployment)))
+        launch = self._site.launch(release_of(deployment))
+        detail = await self._prove(launch) + await promote(self._site, launch)
         return Ended(Outcome.OK, Change(live=release_of(deployment), detail=detail))
 
     # --- parts of them

@@ -67,6 +67,7 @@ class Lane:
         self._short = short
         self._woken = asyncio.Event()
         self._retired = False
+        self._unrelieved = False
 
     @property
     def busy(self) -> bool:
@@ -104,6 +105,7 @@ class Lane:
             await self._serve_live()
         for deployment in open_ones:
             await self._recover(deployment)
+        await self._relieve()
 
     async def _notice_a_loss(self) -> None:
         """A state that knows nothing of what `current` names is a new one: the old one was lost (F32). Until a person
@@ -145,6 +147,7 @@ class Lane:
                     self._site.name, self._site.config_hash, frozen=frozen, short=self._short()
                 )
                 if deployment is None:
+                    await self._relieve(again=True)
                     return
                 await self._carry(deployment, self._deployer.carry)
                 await self._clean_up()
@@ -212,18 +215,33 @@ class Lane:
         if live is None:
             return
         try:
-            running = await replace(
+            replaced = await replace(
                 self._site, Release(name=live.release, service=self._site.name, revision=live.revision)
             )
         except StepFailed as failure:
             log.error("%s: %s cannot be started: %s", self._site.name, live.release, failure)
         else:
+            running = replaced.running
             log.info("%s: %s runs (pid %s)", self._site.name, running.release, running.pid)
 
     async def _clean_up(self) -> None:
+        await self._relieve()
         within(patience.DATA, "tidying up")
         await self._prune()
         await self._tidy()
+
+    async def _relieve(self, *, again: bool = False) -> None:
+        """Side by side: what does not serve any more ends. `again`: only if that failed before."""
+        if self._site.beside is None or (again and not self._unrelieved):
+            return
+        within(patience.draining(self._site.settings.blue_green), "draining")
+        try:
+            await self._site.beside.retire()
+            self._unrelieved = False
+        except StepFailed as failure:
+            if not self._unrelieved:  # tried again at each look, told once
+                log.warning("%s: what served before still runs: %s", self._site.name, failure)
+            self._unrelieved = True
 
     async def _prune(self) -> None:
         """Removes releases that nobody will miss. Whatever goes wrong here costs space, not the deployment."""

@@ -8,10 +8,11 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from agent.core import patience
-from agent.core.model import Release, Running
+from agent.core.model import Launch, Release, Running
 from agent.services.heartbeat import within
 from agent.services.site import Site
 
@@ -20,17 +21,33 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-async def replace(site: Site, release: Release) -> Running:
+@dataclass(frozen=True)
+class Replaced:
+    """What runs now, and how it came to that, in a few words: "" where there is nothing to say."""
+
+    running: Running
+    how: str = ""
+
+
+async def replace(site: Site, release: Release) -> Replaced:
     """Makes `release` the one that runs and that `current` names. Raises StepFailed.
 
     A process that runs this very release keeps running: that is how a rollback from a switch that did not get far
-    costs the service nothing.
+    costs the service nothing. Side by side what served before keeps running as well, until `promote` and `retire`.
     """
     within(patience.switching(site.settings.runtime), "switching")
     return await finish(_replace(site, release))
 
 
-async def _replace(site: Site, release: Release) -> Running:
+async def promote(site: Site, launch: Launch) -> str:
+    """Side by side: users are sent to what has proven itself. What to add to its detail. Raises StepFailed."""
+    if site.beside is None:
+        return ""
+    within(patience.PROMOTING, "promoting")
+    return f"; {await finish(site.beside.promote(launch))}"
+
+
+async def _replace(site: Site, release: Release) -> Replaced:
     await site.room()
     running = (
         await site.runtime.look()
@@ -38,9 +55,12 @@ async def _replace(site: Site, release: Release) -> Running:
     if await site.releases.current() != release.name:
         await site.releases.point(release.name)
     if running is not None and running.release == release.name:
-        return running
-    await site.runtime.stop()
-    return await site.runtime.start(site.launch(release))
+        return Replaced(running)
+    launch = site.launch(release)
+    refused = await site.beside.refuses(launch) if site.beside is not None else None
+    if refused != "":
+        await site.runtime.stop()
+    return Replaced(await site.runtime.start(launch), f"restarted: {refused}" if refused else "")
 
 
 async def finish(work: Coroutine[Any, Any, T]) -> T:

@@ -26,7 +26,7 @@ from agent.services.health import watch
 from agent.services.heartbeat import within
 from agent.services.lookout import Lookout
 from agent.services.progress import Progress
-from agent.services.replace import replace
+from agent.services.replace import promote, replace
 from agent.services.site import Site
 from agent.services.step import Ended, Saves, hint_of
 from agent.store.journal import Journal
@@ -252,9 +252,11 @@ class WayBack:
         """Switches and proves. Raises StepFailed."""
         site = self._site
         self._lookout.begin()
-        await self._patiently(partial(replace, site, release))
+        replaced = await self._patiently(partial(replace, site, release))
         launch, health = site.launch(release), site.settings.health
-        return await self._patiently(partial(watch, site.runtime, site.probes, launch, health, self._clock))
+        detail = await self._patiently(partial(watch, site.runtime, site.probes, launch, health, self._clock))
+        how = f"; {replaced.how}" if replaced.how else ""
+        return detail + how + await self._patiently(partial(promote, site, launch))
 
     def _broken(
         self, deployment: Deployment, target: Release | None, failure: StepFailed, data: str = ""

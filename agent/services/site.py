@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from agent.core.freeze import NEVER, Freeze
 from agent.core.model import Launch, Release
-from agent.core.ports import Builder, Knock, Probe, Releases, Runtime, Source
+from agent.core.ports import Beside, Builder, Knock, Probe, Releases, Runtime, Source
 from agent.core.settings import Service
 
 Room = Callable[[], Awaitable[None]]
@@ -33,6 +33,8 @@ class Site:
     """What the monitor asks afterwards."""
     door: Knock | None = None
     """Where its users knock, for the figures of an outage; None: nobody can."""
+    beside: Beside | None = None
+    """The runtime, if versions change over side by side."""
     freeze: Freeze = NEVER
     """When nothing is deployed by itself."""
     room: Room = no_room

@@ -8,7 +8,7 @@ import asyncio
 from collections import OrderedDict
 from typing import Any
 
-from agent.system.units import OF_SERVICE, OF_UNIT, UnitError, UnitState, Verb, Why, state_of
+from agent.system.units import OF_SERVICE, OF_UNIT, UnitError, UnitState, Verb, Why, bytes_of, state_of
 
 _SYSTEMD = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
@@ -76,6 +76,12 @@ class BusUnits:
         except TimeoutError:
             text = f"systemd's job to {verb} {unit} has not ended after {patience:.0f} s"
             raise UnitError(Why.STUCK, text) from None
+
+    async def memory(self, unit: str) -> int | None:
+        """See the protocol."""
+        (path,) = await self._manager("LoadUnit", unit)
+        (answer,) = await self._ask(path, _PROPERTIES, "Get", "ss", f"{_SYSTEMD}.Service", "MemoryCurrent")
+        return bytes_of(answer[1])
 
     async def close(self) -> None:
         """See the protocol."""

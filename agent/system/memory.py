@@ -1,6 +1,7 @@
-"""How the C library gives memory back."""
+"""How the C library gives memory back, and what the machine has."""
 
 import ctypes
+from pathlib import Path
 
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
@@ -37,3 +38,14 @@ def give_back() -> None:
 def _mallopt(parameter: int, value: int) -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and mallopt(parameter, value) == 1
+
+
+def available() -> int | None:
+    """Bytes that programs can still take without others being swapped out (proc(5)); None: the kernel does not say."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+    except OSError:
+        return None
+    figures = dict(line.split(":", 1) for line in text.splitlines())
+    words = figures.get("MemAvailable", "").split()
+    return int(words[0]) * 1024 if words else None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.system import environment, process
-from agent.system.units import OF_SERVICE, OF_UNIT, UnitError, UnitState, Verb, Why, state_of
+from agent.system.units import OF_SERVICE, OF_UNIT, UnitError, UnitState, Verb, Why, bytes_of, state_of
 
 SYSTEMCTL = "/usr/bin/systemctl"
 LOOK_SECONDS = 10.0
@@ -53,6 +53,11 @@ class CommandUnits:
                 return "failed"
             raise
         return "done"
+
+    async def memory(self, unit: str) -> int | None:
+        """See the protocol."""
+        command = [self._program, "show", "--property=MemoryCurrent", "--value", "--", unit]
+        return bytes_of((await self._run(command, LOOK_SECONDS)).strip())
 
     async def close(self) -> None:
         """See the protocol: nothing is held."""

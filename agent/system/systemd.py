@@ -47,6 +47,15 @@ class Systemd:
             self._tell(f"polkit refuses {unit} ({error}): sudo is used")
             return result
 
+    async def memory(self, unit: str) -> int | None:
+        """See the protocol."""
+        try:
+            return await self._bus.memory(unit)
+        except UnitError as error:
+            if error.why is not Why.UNREACHABLE:
+                raise
+        return await self._command.memory(unit)
+
     async def close(self) -> None:
         """See the protocol."""
         await self._bus.close()

@@ -71,6 +71,7 @@ class UnitState:
         return self.is_active and self.sub != "exited"
 
 
+_NOT_COUNTED = (1 << 64) - 1
 OF_UNIT = ("LoadState", "ActiveState", "SubState", "InvocationID")
 OF_SERVICE = (
     "MainPID", "Result", "ExecMainStatus", "TimeoutStartUSec", "TimeoutStopUSec",
@@ -104,8 +105,17 @@ class Units(Protocol):
         """Does it and waits for the end of systemd's job, `patience` seconds at most. Returns the job's result, such as
         done, failed, timeout, canceled or dependency; done for what needs no job."""
 
+    async def memory(self, unit: str) -> int | None:
+        """Bytes that a service takes now, with its files in the page cache; None where systemd does not count them."""
+
     async def close(self) -> None:
         """Lets go of what the way holds."""
+
+
+def bytes_of(value: object) -> int | None:
+    """Of a property such as MemoryCurrent: what is not counted is the largest number, or `[not set]`."""
+    number = _number(value)
+    return number if 0 < number < _NOT_COUNTED else None
 
 
 def _number(value: object) -> int:

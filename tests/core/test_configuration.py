@@ -283,7 +283,7 @@ services:
     deploy:
       on: [workflow_run]
       workflow: ci.yml
-      strategy: blue-green
+      strategy: restart
       build: {commands: ["uv venv .venv"], timeout: 10m, reuse: {key: [requirements.txt], paths: [.venv]}}
       migrate: [".venv/bin/python -m scraper init-db"]
       shared: [data]
@@ -318,8 +318,7 @@ def test_what_comes_later_is_answered_with_not_built_yet_and_never_ignored() -> 
     told = problems_of(document)
     here = "services.scraper"
     assert set(told) == {
-        "github.token", "github.api_url", f"{here}.deploy.strategy",
-        f"{here}.runtime.kind", "schedules", "alerts",
+        "github.token", "github.api_url", f"{here}.runtime.kind", "schedules", "alerts",
         "messages",
     }  # fmt: skip
     assert all("not built yet" in message and "not-built-yet" in message for message in told.values())

@@ -209,10 +209,8 @@ class Workshop:
             source=self._wired("source", self.source),
             releases=self._wired("releases", self.releases),
             builder=self._wired("builder", FakeBuilder(self.disk)),
-            runtime=self._wired("runtime", self.runtime),
-            probes=(probe := self._wired("probe", FakeProbe(self.runtime)),),
-            probes_at_rest=(probe,),
             freeze=freeze_of(self.settings.deploy, UTC),
+            **self._tools(),
         )
         journal, services = self._wired("journal", self.journal), self._wired("services", self.services)
         rollbacks = self._wired("rollbacks", self.rollbacks)
@@ -222,6 +220,12 @@ class Workshop:
         self.lane = Lane(
             self.site, deployer, journal, services, rollbacks, self.lock, self.clock, settle=self.settle
         )
+
+    def _tools(self) -> dict[str, Any]:
+        """How it runs, and how it is asked."""
+        probe = self._wired("probe", FakeProbe(self.runtime))
+        runtime = self._wired("runtime", self.runtime)
+        return {"runtime": runtime, "probes": (probe,), "probes_at_rest": (probe,)}
 
     def _wired(self, name: str, inner: T) -> T:
         return cast("T", Wired(name, inner, self.wire))
@@ -381,12 +385,12 @@ class Workshop:
 
 
 @asynccontextmanager
-async def a_workshop(**settings: Any) -> AsyncIterator[Workshop]:
+async def a_workshop(shop: "type[Workshop] | None" = None, **settings: Any) -> AsyncIterator[Workshop]:
     """A workshop with a real, empty state.db, in memory where there is a file system for that."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as directory:
         database = Database(Path(directory, "state.db"))
         await database.open()
         try:
-            yield Workshop(database, FakeClock(), **settings)
+            yield (shop or Workshop)(database, FakeClock(), **settings)
         finally:
             await database.close()

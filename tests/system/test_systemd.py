@@ -29,6 +29,10 @@ class Way:
         self._ask(f"{verb} {unit} {patience:.0f}")
         return "done"
 
+    async def memory(self, unit: str) -> int | None:
+        self._ask(f"memory {unit}")
+        return 4096
+
     async def close(self) -> None:
         self.asked.append("close")
 

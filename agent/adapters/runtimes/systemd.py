@@ -51,7 +51,8 @@ class SystemdRuntime:
     """`core.ports.Runtime` for `runtime: {kind: systemd}`.
 
     `directory` is the service's own; `state` is its directory in the agent's state. `journal` is the command that reads
-    the journal. `embedded` ends what the agent started itself before the configuration named a unit.
+    the journal. `embedded` ends what the agent started itself before the configuration named a unit. `link` is what
+    the unit runs if that is not `current`.
     """
 
     def __init__(
@@ -64,10 +65,11 @@ class SystemdRuntime:
         redact: Callable[[str], str] = str,
         embedded: Callable[[], Awaitable[None]] | None = None,
         journal: Sequence[str] = ("journalctl",),
+        link: Path | None = None,
     ) -> None:
         self._unit = options.unit
         self._more = options.environment
-        self._started = Started(state / "unit", options.unit, directory / "current")
+        self._started = Started(state / "unit", options.unit, link or directory / "current")
         self._ended: str | None = None
         self._redact = redact
         self._units = units
@@ -204,7 +206,7 @@ class SystemdRuntime:
             raise self._translated(error) from error
 
     def _translated(self, error: UnitError) -> StepFailed:
-        return StepFailed(_CODES[error.why], clean(f"{self._unit}: {self._redact(str(error))}", 512))
+        return StepFailed(code_of(error), clean(f"{self._unit}: {self._redact(str(error))}", 512))
 
     async def _explain(self, result: str, state: UnitState) -> StepFailed:
         """Why it does not run, and whose fault that is."""
@@ -243,6 +245,11 @@ class SystemdRuntime:
             raise StepFailed("runtime-failed", f"{launch.directory}: {error.strerror}") from error
         except OSError as error:
             raise files.translate(error, str(path)) from error
+
+
+def code_of(error: UnitError) -> str:
+    """What systemd's answer is called in a deployment."""
+    return _CODES[error.why]
 
 
 def environment_file(values: Mapping[str, str]) -> str:

@@ -1,0 +1,252 @@
+"""Versions that change over side by side: the real deployer, lane and runtime over a systemd and an nginx in memory."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agent.core.colours import Colour
+from agent.core.errors import StepFailed
+from agent.core.model import Deployment, Fault, State
+from agent.system import memory
+from tests.services.test_every_point import naming
+from tests.services.twins import SETTINGS, TwinShop, twin_workshop
+from tests.services.workshop import Killed
+
+STRIDE = int(os.environ.get("POINTS_STRIDE", "9"))
+"""Every so many acts one is cut; `make e2e-long` says 1."""
+BLUE, GREEN = Colour.BLUE, Colour.GREEN
+
+
+def told(deployment: Deployment) -> tuple[State, str, Fault | None]:
+    return deployment.state, deployment.reason, deployment.fault
+
+
+def detail(deployment: Deployment, state: State) -> str:
+    return next(step.detail for step in deployment.steps if step.name is state)
+
+
+async def at_rest(shop: TwinShop) -> None:
+    """One colour runs what is live, nginx sends users there, and a boot would start the same."""
+    live = await shop.live()
+    assert list(shop.colours().values()) == [live], shop.colours()
+    assert shop.twins.nginx in shop.twins.running
+    links = {colour: shop.directory / colour for colour in Colour}
+    named = {colour: link.readlink().name for colour, link in links.items() if link.is_symlink()}
+    assert named == {shop.twins.nginx: live}
+    assert (shop.directory / "current").readlink().name == live
+
+
+async def test_a_version_is_started_and_proven_beside_the_one_that_serves(tmp_path: Path) -> None:
+    async with twin_workshop(tmp_path) as shop:
+        first, second = await shop.deploy(), await shop.deploy()
+        assert told(second) == (State.SUCCEEDED, "", None)
+        assert shop.twins.acts == [
+            f"start blue {first.release}", "swap blue",
+            f"start green {second.release}", "swap green", "stop blue",
+        ]  # fmt: skip
+        assert "nginx sends users to green" in detail(second, State.VERIFYING)
+        await at_rest(shop)
+
+
+async def test_each_version_takes_the_other_colour_and_finds_its_port(tmp_path: Path) -> None:
+    async with twin_workshop(tmp_path) as shop:
+        for colour, port in ((BLUE, 9101), (GREEN, 9102), (BLUE, 9101)):
+            deployment = await shop.deploy()
+            assert shop.twins.nginx is colour
+            text = (tmp_path / "releases" / str(deployment.release) / ".homeport-environment").read_text()
+            assert f'PORT="{port}"\n' in text
+
+
+@pytest.mark.parametrize(("mood", "reason"), [("sick", "health-timeout"), ("crash", "start-failed")])
+async def test_what_does_not_prove_itself_never_gets_users(tmp_path: Path, mood: str, reason: str) -> None:
+    async with twin_workshop(tmp_path) as shop:
+        first = await shop.deploy()
+        before = len(shop.twins.acts)
+        bad = await shop.deploy(mood)
+        assert told(bad) == (State.ROLLED_BACK, reason, Fault.COMMIT)
+        assert "swap green" not in shop.twins.acts[before:]
+        assert "stop blue" not in shop.twins.acts[before:]
+        assert await shop.live() == first.release
+        await at_rest(shop)
+
+
+async def test_the_way_back_that_a_person_asks_for_is_side_by_side_as_well(tmp_path: Path) -> None:
+    async with twin_workshop(tmp_path) as shop:
+        first = await shop.deploy()
+        await shop.deploy()
+        before = len(shop.twins.acts)
+        back = await shop.go_back()
+        assert await shop.work()
+        assert told(await shop.again(back)) == (State.SUCCEEDED, "", None)
+        assert shop.twins.acts[before:] == [f"start blue {first.release}", "swap blue", "stop green"]
+        await at_rest(shop)
+
+
+async def test_an_nginx_that_refuses_costs_nothing_but_the_deployment(tmp_path: Path) -> None:
+    """The world's fault: no quarantine, the old version serves on."""
+    async with twin_workshop(tmp_path) as shop:
+        first = await shop.deploy()
+        shop.twins.refuses = True
+        second = await shop.deploy()
+        assert told(second) == (State.ROLLED_BACK, "nginx-refused", Fault.WORLD)
+        assert not await shop.quarantined(second.revision or "")
+        assert (await shop.live(), shop.twins.nginx) == (first.release, BLUE)
+        assert "stop blue" not in shop.twins.acts
+        await at_rest(shop)
+
+
+async def test_users_who_do_not_get_there_are_sent_back(tmp_path: Path) -> None:
+    async with twin_workshop(tmp_path) as shop:
+        first = await shop.deploy()
+        shop.twins.complaint = "the certificate is not valid: it has expired"
+        second = await shop.deploy()
+        assert told(second) == (State.ROLLED_BACK, "nginx-unanswered", Fault.WORLD)
+        assert "expired" in detail(second, State.VERIFYING)
+        assert shop.twins.acts[-3:] == ["swap green", "swap blue", "stop green"]
+        assert await shop.live() == first.release
+        await at_rest(shop)
+
+
+@pytest.mark.parametrize("fits", [True, False])
+async def test_where_two_copies_do_not_fit_it_is_restarted_and_that_is_told(
+    tmp_path: Path, *, fits: bool
+) -> None:
+    available = memory.available()
+    assert available is not None
+    need = available // 4 if fits else 2 * available
+    blue_green = SETTINGS["blue_green"] | {"memory": need}
+    async with twin_workshop(tmp_path, blue_green=blue_green) as shop:
+        first, second = await shop.deploy(), await shop.deploy()
+        assert told(second) == (State.SUCCEEDED, "", None)
+        said = detail(second, State.SWITCHING)
+        if fits:
+            assert "restarted" not in said
+            assert shop.twins.nginx is GREEN
+        else:
+            assert "restarted: " in said
+            assert "a second copy needs" in said
+            assert shop.twins.acts[2:] == ["stop blue", f"start blue {second.release}"]
+        assert first.release not in shop.colours().values()
+        await at_rest(shop)
+
+
+async def test_what_the_one_that_serves_takes_counts_if_nothing_else_is_said(tmp_path: Path) -> None:
+    async with twin_workshop(tmp_path) as shop:
+        await shop.deploy()
+        shop.twins.used = 1 << 50
+        second = await shop.deploy()
+        assert "restarted: " in detail(second, State.SWITCHING)
+
+
+async def test_a_service_that_is_ill_is_started_again_in_the_colour_that_serves(tmp_path: Path) -> None:
+    async with twin_workshop(tmp_path) as shop:
+        deployment = await shop.deploy()
+        runtime = shop.site.runtime
+        await runtime.stop()
+        assert not (tmp_path / "blue").is_symlink()
+        await runtime.start(shop.site.launch((await shop.journal.releases("scraper"))[0]))
+        assert shop.colours() == {"blue": deployment.release}
+
+
+async def test_a_reboot_starts_what_served_and_nothing_else(tmp_path: Path) -> None:
+    async with twin_workshop(tmp_path) as shop:
+        await shop.deploy()
+        second = await shop.deploy()
+        shop.twins.reboot()
+        assert shop.colours() == {"green": second.release}
+        before = len(shop.twins.acts)
+        assert await shop.work()
+        assert shop.twins.acts[before:] == []
+        await at_rest(shop)
+
+
+@pytest.mark.parametrize("text", ["", "upstream homeport-scraper {\n    server 127.0", "nonsense"])
+async def test_an_upstream_file_that_is_not_whole_is_no_reason_to_stop_who_serves(
+    tmp_path: Path, text: str
+) -> None:
+    async with twin_workshop(tmp_path) as shop:
+        await shop.deploy()
+        (shop.twins.place / "homeport-upstream-scraper.conf").write_text(text)
+        second = await shop.deploy()
+        assert told(second) == (State.SUCCEEDED, "", None)
+        assert shop.twins.acts[2:] == [f"start green {second.release}", "swap green", "stop blue"]
+        await at_rest(shop)
+
+
+async def test_what_install_has_not_made_is_told_before_anything_is_started(tmp_path: Path) -> None:
+    async with twin_workshop(tmp_path) as shop:
+        await shop.deploy()
+        before = list(shop.twins.acts)
+        shop.wire.raises("backing_up/units.look/1", "before", lambda: StepFailed("swap-not-installed", "no"))
+        second = await shop.deploy()
+        assert told(second) == (State.FAILED, "swap-not-installed", Fault.WORLD)
+        assert shop.twins.acts == before
+
+
+@pytest.mark.parametrize("reboots", [False, True])
+@pytest.mark.parametrize("way", ["good", "sick", "back", "refused", "unanswered"])
+async def test_a_kill_or_a_power_cut_at_any_act_costs_users_nothing_and_leaves_one_colour(
+    tmp_path: Path, way: str, *, reboots: bool
+) -> None:
+    """At every act of a deployment and of a way back the agent dies, or the machine with it. Meanwhile whom nginx sends
+    users to is there and good; afterwards one colour runs, which is live."""
+    places = [""]  # the first one undisturbed: it says which acts there are
+    for number, place in enumerate(places):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        async with twin_workshop(directory) as shop:
+            await shop.deploy()
+            await shop.deploy()
+            shop.wire.forget()
+            identity = await begin(shop, way)
+            shop.wire.watch = lambda _, shop=shop: served(shop)  # type: ignore[misc]
+            if place:
+                shop.wire.raises(place, "before", Killed)
+            if not await shop.work():
+                if reboots:
+                    shop.twins.reboot()
+                assert await shop.work()
+            shop.wire.watch = lambda _: None
+            with naming(shop.wire):
+                await agrees(shop, identity, way)
+            if not place:
+                acts = shop.wire.passed
+                assert any("link.write" in act for act in acts)
+                places += acts[len(way) % STRIDE :: STRIDE]
+
+
+async def begin(shop: TwinShop, way: str) -> str:
+    """What is deployed."""
+    if way == "back":
+        return (await shop.go_back()).id
+    shop.twins.refuses = way == "refused"
+    if way == "unanswered":  # two were deployed: the third one is blue
+        await shop.deploy()
+        shop.wire.forget()
+        shop.twins.complaint = "the certificate is not valid"
+    await shop.push("sick" if way == "sick" else "good")
+    return (await shop.all())[0].id
+
+
+ENDS = {
+    "good": (State.SUCCEEDED, ""),
+    "sick": (State.ROLLED_BACK, "health-timeout"),
+    "back": (State.SUCCEEDED, ""),
+    "refused": (State.ROLLED_BACK, "nginx-refused"),
+    "unanswered": (State.ROLLED_BACK, "nginx-unanswered"),
+}
+
+
+async def agrees(shop: TwinShop, identity: str, way: str) -> None:
+    ended = await shop.journal.deployment(identity)
+    assert ended is not None
+    assert told(ended)[:2] == ENDS[way]
+    assert shop.twins.mood(shop.twins.nginx) == "good"
+    await at_rest(shop)
+
+
+def served(shop: TwinShop) -> None:
+    """At this instant users are answered."""
+    twins = shop.twins
+    assert twins.mood(twins.nginx) == "good", (twins.nginx, twins.running, shop.wire.passed[-5:])
