@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from agent.core import isolation, polkit, unitfiles
+from agent.core import isolation, polkit, unitfiles, upstreams
+from agent.core.colours import Colour, instance
 from agent.core.configuration import needs_secrets
 from agent.core.settings import Service, Settings, SystemdRuntime
 
@@ -24,7 +25,7 @@ WEBHOOK_SECRET = "webhook-secret"  # noqa: S105 - a name
 DEPLOY_KEY = "deploy-key"
 UNITS = "/etc/systemd/system"
 SERVICE = "homeport.service"
-SHIPPED = (SERVICE, "homeport-failed.service")
+SHIPPED = (SERVICE, "homeport-failed.service", upstreams.UNIT)
 DROP_IN = f"{UNITS}/{SERVICE}.d/10-install.conf"
 RULE = "/etc/polkit-1/rules.d/50-homeport.rules"
 SUDOERS = "/etc/sudoers.d/homeport"
@@ -120,6 +121,7 @@ def wanted(settings: Settings, facts: Facts) -> list[Wanted]:
           for name in SHIPPED),
         _drop_in(settings, facts),
         *_rights(settings, facts),
+        _upstreams(settings),
         *_journal(facts),
         Wanted(kind=Kind.LINK, name=COMMAND, content=f"{PREFIX}/bin/homeport", why="the command for everybody"),
     ]  # fmt: skip
@@ -127,8 +129,21 @@ def wanted(settings: Settings, facts: Facts) -> list[Wanted]:
 
 def units_of(settings: Settings) -> list[str]:
     """The units that services run as."""
-    runtimes = (service.runtime for service in settings.services.values())
-    return sorted(runtime.unit for runtime in runtimes if isinstance(runtime, SystemdRuntime))
+    return sorted(unit for service in settings.services.values() for unit in names_of(service))
+
+
+def names_of(service: Service) -> list[str]:
+    """The units that a service runs as; with blue-green two instances."""
+    if not isinstance(service.runtime, SystemdRuntime):
+        return []
+    unit = service.runtime.unit
+    return [unit] if service.blue_green is None else [instance(unit, colour) for colour in Colour]
+
+
+def swaps_of(settings: Settings) -> list[str]:
+    """The units that the agent must be allowed to start, and nothing else: each swaps nginx's upstream."""
+    beside = (name for name, service in sorted(settings.services.items()) if service.blue_green is not None)
+    return [upstreams.unit_of(name, colour) for name in beside for colour in Colour]
 
 
 def isolated_of(settings: Settings) -> dict[str, Service]:
@@ -250,7 +265,7 @@ def _access(settings: Settings, facts: Facts) -> list[Wanted]:
 
 def _user_of(service: Service, facts: Facts) -> str:
     """Whom its unit runs as, if that is a user of its own; else ""."""
-    user = facts.users.get(service.runtime.unit, "") if isinstance(service.runtime, SystemdRuntime) else ""
+    user = next((facts.users.get(unit, "") for unit in names_of(service)), "")
     return "" if user in ("root", USER) else user
 
 
@@ -343,15 +358,29 @@ def _drop_in(settings: Settings, facts: Facts) -> Wanted:
 
 
 def _rights(settings: Settings, facts: Facts) -> list[Wanted]:
-    units = rights_of(settings, facts)
-    rule = Wanted(kind=Kind.FILE, name=RULE, content=polkit.rule(USER, units, facts.verbs),
+    units, swaps = rights_of(settings, facts), swaps_of(settings)
+    rule = Wanted(kind=Kind.FILE, name=RULE, content=polkit.rule(USER, units, facts.verbs, swaps),
                   why="the agent may restart its units, and nothing else")  # fmt: skip
-    lines = polkit.sudoers(USER, units, facts.verbs, facts.systemctl)
+    lines = polkit.sudoers(USER, units, facts.verbs, facts.systemctl, swaps)
     sudoers = Wanted(kind=Kind.FILE, name=SUDOERS, mode=0o440, content=lines,
                      why="no polkit here: the agent may restart its units by sudo, and nothing else")  # fmt: skip
     here, other = (rule, sudoers) if facts.polkit else (sudoers, rule)
     gone = Wanted(kind=Kind.ABSENT, name=other.name, why="the other way is in use")
     return [here, gone] if units else [Wanted(kind=Kind.ABSENT, name=here.name, why="no units"), gone]
+
+
+def _upstreams(settings: Settings) -> Wanted:
+    """What the units of `swaps_of` look up, as root: the agent itself cannot say a port."""
+    ports = {
+        name: service.blue_green.ports
+        for name, service in settings.services.items()
+        if service.blue_green is not None
+    }
+    kind = Kind.FILE if ports else Kind.ABSENT
+    return Wanted(
+        kind=kind, name=upstreams.TABLE, content=upstreams.table_of(ports) if ports else "",
+        why="the ports between which nginx's upstreams change",
+    )  # fmt: skip
 
 
 def _journal(facts: Facts) -> list[Wanted]:

@@ -6,7 +6,7 @@ What `install` made by itself goes. What a person wrote, and what the agent and 
 
 from collections.abc import Iterable
 
-from agent.core import installing, isolation
+from agent.core import installing, isolation, upstreams
 from agent.core.installing import (
     COMMAND,
     DROP_IN,
@@ -27,7 +27,9 @@ from agent.core.upgrading import PLACE, UNIT_FILE, VERSIONS
 
 TEMPLATES = (isolation.TEMPLATE, isolation.MIGRATION)
 """Units of builds and migrations, which are there where something is isolated."""
-WRITTEN = (*(f"{UNITS}/{name}" for name in (*SHIPPED, *TEMPLATES)), DROP_IN, RULE, SUDOERS, JOURNAL)
+WRITTEN = (
+    *(f"{UNITS}/{name}" for name in (*SHIPPED, *TEMPLATES)), DROP_IN, RULE, SUDOERS, upstreams.TABLE, JOURNAL,
+)  # fmt: skip
 """Files that `install` keeps as it wants them."""
 
 

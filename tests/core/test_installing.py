@@ -25,10 +25,11 @@ from agent.core.settings import Settings
 from agent.core.uninstalling import removals, stays
 from agent.core.unitfiles import STARTER, drop_in, quoted, sets_journal_limit
 from agent.core.upgrading import PLACE, UNIT_FILE
+from agent.core.upstreams import TABLE, UNIT
 from agent.system import configfile
 
 FACTS = Facts(
-    units={"homeport.service": "agent\n", "homeport-failed.service": "alarm\n"},
+    units={"homeport.service": "agent\n", "homeport-failed.service": "alarm\n", UNIT: "swap\n"},
     verbs=("start", "stop"), systemctl="/usr/bin/systemctl",
 )  # fmt: skip
 
@@ -224,7 +225,7 @@ def test_what_install_writes_uninstall_takes_away_and_nothing_else() -> None:
     settings = a_configuration(scraper={})
     facts = replace(FACTS, users={"scraper.service": "bot"})
     made = {item.name for item in wanted(settings, facts) if item.kind is Kind.FILE}
-    made |= {SUDOERS, RECIPES, UNIT_FILE, PLACE}  # the last two by an upgrade
+    made |= {SUDOERS, TABLE, RECIPES, UNIT_FILE, PLACE}  # the last two by an upgrade
     assert {item.name for item in removals(purge=False, recipes=["scraper"])} == made
     left = " ".join(stays(settings, purge=False))
     for name in ("/etc/homeport", "/var/lib/homeport", "/srv/scraper", "user homeport", "/opt/homeport"):
@@ -236,3 +237,29 @@ def test_a_purge_leaves_the_services() -> None:
     assert {"/etc/homeport", "/var/lib/homeport"} <= names
     assert not any(name.startswith("/srv") for name in names)
     assert "/srv/scraper" in " ".join(stays(a_configuration(scraper={}), purge=True))
+
+
+BESIDE: dict[str, Any] = {
+    "runtime": {"kind": "systemd", "unit": "scraper@.service"},
+    "deploy": {"strategy": "blue-green"},
+    "blue_green": {"ports": [9101, 9102], "url": "https://pi.example.org/"},
+    "health": {"probes": [{"kind": "tcp", "port": 9101}]},
+}
+
+
+def test_side_by_side_both_instances_get_rights_and_the_swaps_may_only_be_started() -> None:
+    rule = part(wanted(a_configuration(scraper=BESIDE), FACTS), RULE).content
+    assert 'var units = ["scraper@blue.service", "scraper@green.service"];' in rule
+    swaps = '["homeport-upstream@scraper-blue.service", "homeport-upstream@scraper-green.service"]'
+    assert f"var started = {swaps};" in rule
+    lines = part(wanted(a_configuration(scraper=BESIDE), replace(FACTS, polkit=False)), SUDOERS).content
+    said = [line.rpartition("NOPASSWD: ")[2] for line in lines.splitlines() if "homeport-upstream" in line]
+    assert said == [
+        f"/usr/bin/systemctl start homeport-upstream@scraper-{colour}.service" for colour in ("blue", "green")
+    ]
+
+
+def test_the_ports_between_which_nginx_changes_are_written_by_root_alone() -> None:
+    table = part(wanted(a_configuration(scraper=BESIDE, bot={}), FACTS), TABLE)
+    assert (json.loads(table.content), table.owner, table.mode) == ({"scraper": [9101, 9102]}, "root", 0o644)
+    assert part(wanted(a_configuration(bot={}), FACTS), TABLE).kind is Kind.ABSENT

