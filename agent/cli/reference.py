@@ -73,7 +73,10 @@ _SAMPLES: dict[str, object] = {
 }
 """What the example shows where there is no default, or the default is "not given"."""
 
-_WHEN: dict[type[Struct], str] = {settings.KeyRef: "for example, with an ssh address,"}
+_WHEN: dict[type[Struct], str] = {
+    settings.KeyRef: "for example, with an ssh address,",
+    settings.BlueGreen: "for example, with `strategy: blue-green`,",
+}
 """Of blocks that do not fit the example: their lines are not meant to be taken as they are."""
 
 _INTRODUCTION = """\

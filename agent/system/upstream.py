@@ -52,8 +52,9 @@ def _try(service: str) -> None:
     """nginx reads the whole configuration, and prints it."""
     done = commands.run("nginx", "-T")
     if done.status:
-        told = [line for line in done.text.splitlines() if line.startswith("nginx: [emerg]")]
-        raise NotSwappedError(told[-1] if told else f"nginx -T ended with {done.status}")
+        raise NotSwappedError(
+            _emergency(done.text) or f"nginx -T ended with {done.status}: {done.text[-300:]}"
+        )
     if not upstreams.is_used(done.text, service):
         name = upstreams.name_of(service)
         raise NotSwappedError(
@@ -99,11 +100,16 @@ def _last_words() -> str:
     with suppress(OSError):
         with Path("/var/log/nginx/error.log").open("rb") as log:
             log.seek(max(0, log.seek(0, 2) - 65536))
-            lines = log.read().decode("utf-8", "replace").splitlines()
-        told = [line for line in lines if "[emerg]" in line]
-        if told:
-            return told[-1].partition("[emerg] ")[2][:300]
+            text = log.read().decode("utf-8", "replace")
+        return _emergency(text) or "its error log says why"
     return "its error log says why"
+
+
+def _emergency(text: str) -> str:
+    """What nginx says last of why it cannot go on; "" if it says nothing of the kind."""
+    told = [line.partition("[emerg] ")[2] for line in text.splitlines() if "[emerg] " in line]
+    told = [line for line in told if "still could not bind" not in line] or told
+    return told[-1][:300] if told else ""
 
 
 def _read(path: Path) -> bytes | None:

@@ -233,3 +233,48 @@ def test_two_services_are_not_the_same_unit() -> None:
     (finding,) = contradictions(Settings(services=services), "/")
     assert finding.location == ("services", "two", "runtime", "unit")
     assert finding.relies == (("services", "one", "runtime", "unit"),)
+
+
+SIDE_BY_SIDE: dict[str, Any] = {
+    "runtime": {"kind": "systemd", "unit": "app@.service"},
+    "deploy": {"strategy": "blue-green"},
+    "blue_green": {"ports": [9101, 9102], "url": "https://app.example.org/"},
+    "health": {"probes": [{"kind": "tcp", "port": 9101}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("differs", "places"),
+    [
+        ({}, []),
+        ({"deploy": {}}, [("runtime", "unit"), ("blue_green",)]),
+        ({"deploy": {}, "blue_green": None}, [("runtime", "unit")]),
+        ({"runtime": {"kind": "systemd", "unit": "app.service"}}, [("runtime", "unit")]),
+        ({"runtime": {"kind": "systemd", "unit": "app@blue.service"}}, [("runtime", "unit")]),
+        ({"runtime": {"kind": "process", "command": ["x"]}}, [("runtime", "kind")]),
+        ({"blue_green": None}, [("blue_green",)]),
+        ({"blue_green": {"ports": [9101, 9101], "url": "http://x/"}}, [("blue_green", "ports", 1)]),
+        ({"blue_green": {"ports": [9101, 8300], "url": "http://x/"}}, [("blue_green", "ports", 1)]),
+        ({"blue_green": {"ports": [9101, 9102], "url": "x"}}, [("blue_green", "url")]),
+        ({"health": {}}, [("health", "probes")]),
+        ({"health": {"probes": [{"kind": "tcp", "port": 9101, "when": "live"}]}}, [("health", "probes")]),
+        ({"health": {"probes": [{"kind": "http", "url": "http://127.0.0.1:9101/"},
+                                {"kind": "tcp", "port": 9102}]}}, [("health", "probes", 1)]),
+        ({"runtime": {"kind": "systemd", "unit": "app@.service", "environment": {"PORT": "1"}}},
+         [("runtime", "environment", "PORT")]),
+    ],
+)  # fmt: skip
+def test_side_by_side_everything_must_fit(differs: dict[str, Any], places: list[Location]) -> None:
+    assert [finding.location for finding in found(**(SIDE_BY_SIDE | differs))] == [
+        (*HERE, *place) for place in places
+    ]
+
+
+def test_two_services_do_not_share_a_port() -> None:
+    other = SIDE_BY_SIDE | {
+        "directory": "/srv/other",
+        "runtime": {"kind": "systemd", "unit": "other@.service"},
+    }
+    services = {"app": a_service(**SIDE_BY_SIDE), "other": a_service(**other)}
+    told = [finding.location for finding in contradictions(Settings(services=services), "/")]
+    assert told == [("services", "other", "blue_green", "ports", index) for index in (0, 1)]

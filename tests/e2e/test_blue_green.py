@@ -39,6 +39,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
         if self.path == "/slow":
             self.send_response(200)
             self.send_header("Transfer-Encoding", "chunked")
+            self.send_header("X-Accel-Buffering", "no")
             self.end_headers()
             for number in range(600):
                 text = f"{version} {number}\\n".encode()
@@ -60,7 +61,7 @@ server.serve_forever()
 """
 USERS = f"""
 import json, socket, ssl, sys, threading, time
-context = ssl.create_default_context(cafile="/etc/ssl/certs/app.pem")
+context = ssl.create_default_context(cafile="/usr/local/share/ca-certificates/app.crt")
 said, stop = [], threading.Event()
 
 def ask():
@@ -95,8 +96,8 @@ json.dump(said, open(sys.argv[1], "w"))
 """
 CERTIFICATE = f"""
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days "$1" -subj /CN={NAME} \
-  -addext subjectAltName=DNS:{NAME} -keyout /etc/ssl/private/app.key -out /etc/ssl/certs/app.pem 2>/dev/null
-cp /etc/ssl/certs/app.pem /usr/local/share/ca-certificates/app.crt
+  -addext subjectAltName=DNS:{NAME} -keyout /etc/ssl/pi.key -out /etc/ssl/pi.pem 2>/dev/null
+cp /etc/ssl/pi.pem /usr/local/share/ca-certificates/app.crt
 update-ca-certificates --fresh >/dev/null 2>&1
 """
 
@@ -176,8 +177,8 @@ class Served:
 def site() -> str:
     """As it is shipped, for the test's name and certificate."""
     text = (ROOT / "nginx" / "blue-green.conf").read_text()
-    text = text.replace("/etc/letsencrypt/live/scraper.example.org/fullchain.pem", "/etc/ssl/certs/app.pem")
-    text = text.replace("/etc/letsencrypt/live/scraper.example.org/privkey.pem", "/etc/ssl/private/app.key")
+    text = text.replace("/etc/letsencrypt/live/scraper.example.org/fullchain.pem", "/etc/ssl/pi.pem")
+    text = text.replace("/etc/letsencrypt/live/scraper.example.org/privkey.pem", "/etc/ssl/pi.key")
     return text.replace("scraper.example.org", NAME).replace("scraper", "app")
 
 
@@ -206,7 +207,7 @@ def served(pi: Pi, wheelhouse: Any) -> Served:
     app["runtime"] = {"kind": "systemd", "unit": "app@.service"}
     app["source"]["repository"] = REPOSITORY
     app["deploy"] |= {"strategy": "blue-green"}
-    app["blue_green"] = {"ports": [9101, 9102], "url": f"https://{NAME}/", "drain": "6s"}
+    app["blue_green"] = {"ports": [9101, 9102], "url": f"https://{NAME}/", "drain": "4s"}
     app["health"]["probes"] = [{"kind": "http", "url": "http://127.0.0.1:9101/"}]
     pi.put(CONFIG, yaml.safe_dump(made.settings))
     pi.run("homeport", "install")
@@ -238,3 +239,204 @@ def test_no_request_is_lost_while_versions_come_and_go(served: Served) -> None:
     print(f"{len(seen)} requests, {len(lost)} lost, the slowest took {max(item[2] for item in seen):.2f} s")
     assert lost == []
     assert len(seen) > 50 * (DEPLOYMENTS + ROLLBACKS)
+
+
+def test_a_download_that_was_begun_goes_on_until_the_drain_is_over(served: Served) -> None:
+    homeport, pi = served.homeport, served.pi
+    homeport.deploy("before")
+    command = f"curl --silent --no-buffer --resolve {NAME}:443:127.0.0.1 https://{NAME}/slow > /run/download"
+    pi.run("systemd-run", "--unit=download", "sh", "-c", command)
+    wait_for("the download", lambda: "before 1\n" in pi.run("cat", "/run/download", check=False).stdout)
+    identity = homeport.push("after")
+    wait_for("the swap", lambda: (served.ask() or {}).get("version") == "after")
+    swapped = len(pi.get("/run/download").splitlines())
+    assert homeport.ended(identity)["state"] == "succeeded"
+    served.at_rest("after")
+    lines = pi.get("/run/download").splitlines()
+    assert lines == [f"before {number}" for number in range(len(lines))]
+    assert 25 <= len(lines) - swapped <= 70, "four seconds, ten lines in each"
+
+
+@contextmanager
+def another(pi: Pi, port: int) -> Iterator[None]:
+    """Somebody else listens at this port."""
+    command = ("python3", "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", "/opt")
+    pi.run("systemd-run", "--unit=another", *command)
+    wait_for("somebody else", lambda: pi.run("curl", "-s", f"127.0.0.1:{port}", check=False).returncode == 0)
+    try:
+        yield
+    finally:
+        pi.run("systemctl", "stop", "another")
+
+
+@contextmanager
+def in_nginx(pi: Pi, text: str) -> Iterator[None]:
+    """One more file in nginx's configuration."""
+    pi.put("/etc/nginx/conf.d/zz-more.conf", text)
+    try:
+        yield
+    finally:
+        pi.run("rm", "/etc/nginx/conf.d/zz-more.conf")
+        pi.run("nginx", "-t")
+
+
+def refused(served: Served, version: str) -> dict[str, Any]:
+    """A deployment that must not succeed, while users notice nothing; afterwards all is as before."""
+    before, told = served.ask(), served.pi.get(UPSTREAM)
+    assert before is not None
+    with served.users() as seen:
+        ended = served.homeport.deploy(version)
+    assert {item[1] for item in seen} == {before["version"]}
+    served.at_rest(before["version"])
+    assert served.pi.get(UPSTREAM) == told
+    assert ended["fault"] == "world", ended
+    blamed = served.homeport.get("/status").document["services"]["app"]["quarantine"]
+    assert ended["revision"] not in [item["revision"] for item in blamed]
+    return ended
+
+
+def test_a_colours_port_that_is_taken_is_told_before_anything_is_started(served: Served) -> None:
+    port = 9102 if served.nginx() == "blue" else 9101
+    with another(served.pi, port):
+        ended = refused(served, "taken")
+    assert (ended["state"], ended["reason"]) == ("failed", "port-in-use")
+    assert str(port) in ended["steps"][-1]["detail"]
+
+
+def test_an_nginx_that_refuses_its_configuration_keeps_the_old_version(served: Served) -> None:
+    with in_nginx(served.pi, "no_such_word on;\n"):
+        ended = refused(served, "refused")
+    served.homeport.pi.run("homeport", "resume", "app", check=False)
+    assert (ended["state"], ended["reason"]) == ("rolled_back", "nginx-refused")
+    assert "no_such_word" in " ".join(step["detail"] for step in ended["steps"])
+
+
+def test_an_nginx_that_cannot_take_its_configuration_up_keeps_the_old_version(served: Served) -> None:
+    """`nginx -t` finds nothing: that a port is taken it learns at the reload, and tells its log alone."""
+    with another(served.pi, 9876), in_nginx(served.pi, "server { listen 127.0.0.1:9876; }\n"):
+        ended = refused(served, "stuck")
+    served.homeport.pi.run("homeport", "resume", "app", check=False)
+    assert (ended["state"], ended["reason"]) == ("rolled_back", "nginx-refused")
+    assert "9876" in " ".join(step["detail"] for step in ended["steps"])
+
+
+@contextmanager
+def certificate(pi: Pi, days: int, *, swapped: bool = False) -> Iterator[None]:
+    """Another certificate than the one that is trusted; `swapped`: its key is another one's."""
+    kept = "/etc/ssl/pi.pem", "/etc/ssl/pi.key"
+    pi.run("sh", "-ec", 'for file; do cp "$file" "$file.kept"; done', "sh", *kept)
+    own = "/etc/ssl/pi.key" if not swapped else "/dev/null"
+    made = CERTIFICATE.partition("\ncp ")[0].replace("/etc/ssl/pi.key", own)
+    pi.run("sh", "-ec", made, "sh", str(days))
+    try:
+        yield
+    finally:
+        pi.run("sh", "-ec", 'for file; do mv "$file.kept" "$file"; done', "sh", *kept)
+        pi.run("systemctl", "reload", "nginx")
+
+
+def test_a_key_that_is_not_the_certificates_keeps_the_old_version(served: Served) -> None:
+    with certificate(served.pi, 30, swapped=True):
+        ended = refused(served, "mismatched")
+    served.homeport.pi.run("homeport", "resume", "app", check=False)
+    assert (ended["state"], ended["reason"]) == ("rolled_back", "nginx-refused")
+
+
+def test_a_certificate_that_nobody_trusts_is_told_and_users_are_sent_back(served: Served) -> None:
+    """nginx takes it; who is sent to the new version would be warned of it."""
+    before = served.ask()
+    with certificate(served.pi, 30):
+        ended = served.homeport.deploy("untrusted")
+        assert (ended["state"], ended["reason"]) == ("rolled_back", "nginx-unanswered")
+        assert "certificate" in " ".join(step["detail"] for step in ended["steps"])
+    served.homeport.pi.run("homeport", "resume", "app", check=False)
+    served.at_rest((before or {})["version"])
+
+
+def test_an_upstream_file_that_is_not_whole_is_written_anew(served: Served) -> None:
+    served.pi.put(UPSTREAM, served.pi.get(UPSTREAM)[:-30])
+    with served.users() as seen:
+        assert served.homeport.deploy("whole")["state"] == "succeeded"
+    assert {item[0] for item in seen} == {200}
+    served.at_rest("whole")
+
+
+def test_where_two_copies_do_not_fit_it_is_restarted_and_that_is_told(served: Served) -> None:
+    homeport = served.homeport
+    rules = homeport.settings["services"]["app"]["blue_green"]
+    rules["memory"] = "1T"
+    try:
+        homeport.pi.put(CONFIG, yaml.safe_dump(homeport.settings))
+        homeport.pi.run("homeport", "reload")
+        colour = served.nginx()
+        ended = homeport.deploy("big")
+        assert ended["state"] == "succeeded"
+        (detail,) = (step["detail"] for step in ended["steps"] if step["name"] == "switching")
+        assert "restarted: " in detail
+        assert "a second copy needs 1T" in detail or "needs 10" in detail, detail
+        served.at_rest("big")
+        assert served.nginx() == colour
+    finally:
+        del rules["memory"]
+        homeport.pi.put(CONFIG, yaml.safe_dump(homeport.settings))
+        homeport.pi.run("homeport", "reload")
+
+
+def test_the_agents_user_may_start_a_swap_and_nothing_more(served: Served) -> None:
+    def may(*words: str) -> bool:
+        command = ("systemctl", "--no-ask-password", *words)
+        return served.pi.run(*command, user="homeport", check=False).returncode == 0
+
+    colour = served.nginx()
+    assert may("start", f"homeport-upstream@app-{colour}.service")
+    assert not may("stop", f"homeport-upstream@app-{colour}.service")
+    assert not may("start", f"homeport-upstream@other-{colour}.service")
+    assert not may("start", "homeport-upstream@..-..-etc-cron.d-x-blue.service")
+    for path in ("/etc/homeport/upstreams.json", "/etc/nginx/conf.d/x.conf", UPSTREAM):
+        assert served.pi.run("sh", "-c", f"echo >>{path}", user="homeport", check=False).returncode != 0
+    served.pi.run("systemctl", "start", "homeport-upstream@nobody-blue.service", check=False)
+    assert "has nothing of that name" in served.pi.journal("homeport-upstream@nobody-blue.service")
+
+
+# --- cuts
+
+
+def at(served: Served, instant: str, colour: str, version: str) -> bool:
+    """Whether a deployment has come that far; `colour` is that of the new version."""
+    root = served.pi.root
+    if instant == "linked":
+        return (root / "srv/app" / colour).is_symlink()
+    if instant == "swapped":
+        return ("9101;" if colour == "blue" else "9102;") in (root / UPSTREAM[1:]).read_text()
+    assert instant == "draining"
+    old = "green" if colour == "blue" else "blue"
+    return (served.ask() or {}).get("version") == version and not (root / "srv/app" / old).is_symlink()
+
+
+@pytest.mark.parametrize("instant", ["linked", "swapped", "draining"])
+def test_the_agent_dies_at_a_step_and_users_notice_nothing(served: Served, instant: str) -> None:
+    homeport, version = served.homeport, f"kill-{instant}"
+    before = (served.ask() or {})["version"]
+    colour = "green" if served.nginx() == "blue" else "blue"
+    with served.users() as seen:
+        identity = homeport.push(version)
+        wait_for(instant, lambda: at(served, instant, colour, version))
+        served.pi.run("systemctl", "kill", "--signal=KILL", "--kill-who=all", "homeport")
+        ended = homeport.ended(identity)
+    assert {item[0] for item in seen} == {200}
+    assert ended["state"] in ("succeeded", "rolled_back"), ended
+    served.at_rest(version if ended["state"] == "succeeded" else before)
+
+
+@pytest.mark.parametrize("instant", ["linked", "swapped", "draining"])
+def test_a_power_cut_at_a_step_leaves_one_colour_that_serves(served: Served, instant: str) -> None:
+    homeport, version = served.homeport, f"cut-{instant}"
+    before = (served.ask() or {})["version"]
+    colour = "green" if served.nginx() == "blue" else "blue"
+    identity = homeport.push(version)
+    wait_for(instant, lambda: at(served, instant, colour, version))
+    served.pi.power_cut()
+    wait_for("users", served.ask, 30)
+    ended = homeport.ended(identity)
+    assert ended["state"] in ("succeeded", "rolled_back"), ended
+    served.at_rest(version if ended["state"] == "succeeded" else before)

@@ -15,7 +15,7 @@ from agent.core.ports import Clock
 from agent.core.text import clean
 from agent.system import files
 from agent.system.threads import in_thread
-from agent.system.units import UnitError, Units, Verb
+from agent.system.units import UnitError, Units, Verb, Why
 from agent.system.upstream import REFUSED
 
 ANSWERS = 3
@@ -84,7 +84,7 @@ class Swap:
             load = (await self._units.look(unit)).load
             text = await in_thread(self._table.read_text, "utf-8")
         except UnitError as error:
-            raise StepFailed(code_of(error), f"{unit}: {error}") from error
+            raise _translated(unit, error) from error
         except OSError as error:
             raise StepFailed("swap-not-installed", f"{self._table}: {error.strerror}") from error
         if load != "loaded":
@@ -115,9 +115,7 @@ class Swap:
         try:
             result = await self._units.call(Verb.START, unit, patience=SWAP_SECONDS)
         except UnitError as error:
-            code = code_of(error)
-            code = "swap-not-installed" if code == "unit-unknown" else code
-            raise StepFailed(code, clean(f"{unit}: {error}", 512)) from error
+            raise _translated(unit, error) from error
         if result != "done":
             output = await self._runs[colour].output()
             said = [line for line in output.splitlines() if line.startswith(REFUSED)]
@@ -149,7 +147,7 @@ class Swap:
         try:
             return (await self._units.look(unit)).active
         except UnitError as error:
-            raise StepFailed(code_of(error), clean(f"{unit}: {error}", 512)) from error
+            raise _translated(unit, error) from error
 
     async def _note(self, colour: Colour) -> None:
         try:
@@ -179,3 +177,10 @@ class Swap:
         self._noted.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         files.remove_asides(self._noted)
         files.write_atomic(self._noted, colour.encode("ascii"))
+
+
+def _translated(unit: str, error: UnitError) -> StepFailed:
+    text = clean(f"{unit}: {error}", 512)
+    if error.why is Why.UNKNOWN:
+        return StepFailed("swap-not-installed", text)
+    return StepFailed(code_of(error), text)
