@@ -221,7 +221,7 @@ CODES: dict[str, Code] = {
         "Read what nginx says in the deployment's log (`sudo nginx -t` says it as well), mend that, and deploy again."
     ),
     "nginx-unanswered": Code(
-        "Ask at `blue_green.url` yourself: its site must be enabled, pass to the upstream, and have a valid certificate."
+        "Ask at `blue_green.url` yourself: its site must be there, pass to the upstream, and have a valid certificate."
     ),
     # deployments: the commit
     "tree-refused": _commit(
