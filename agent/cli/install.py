@@ -19,6 +19,7 @@ from agent.cli.installation import (
     settings_of_file,
     told,
 )
+from agent.cli.proxy import Proxy
 from agent.cli.show import emit
 from agent.cli.upgrader import demand_nothing_pending, running_version
 from agent.core import installing
@@ -47,7 +48,9 @@ def run(options: argparse.Namespace) -> int:
     changes = changes_of(installing.wanted(settings, facts), machine.look)
     _refuse(changes)
     notes = _notes(settings, facts)
+    nginx = Proxy(settings, options) if options.nginx else None
     if options.dry_run:
+        notes += [f"{path} would be written for nginx." for path in (nginx.paths if nginx else ())]
         _report(options, changes, [*notes, "Nothing was changed."], {})
         return 0
     for change in changes:
@@ -61,6 +64,8 @@ def run(options: argparse.Namespace) -> int:
         except HomeportError:
             _report(options, changes, [*acts, *notes], made)  # what was made is shown this once
             raise
+    if nginx is not None:
+        acts, notes = [*acts, *nginx.apply()], [*notes, *nginx.notes()]
     if not changes and not acts:
         notes.append("Nothing had to be changed.")
     _report(options, changes, [*acts, *notes], made)

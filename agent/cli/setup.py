@@ -28,6 +28,15 @@ def _add_install(commands: Any, shared: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-start", action="store_true", help="leave the agent as it is: neither start nor restart it"
     )
+    parser.add_argument(
+        "--nginx",
+        action="store_true",
+        help="also write nginx's sites for the agent and for services that change over side by side",
+    )
+    parser.add_argument(
+        "--certificate", metavar="FILE", help="with --nginx: the certificate's chain, if it is not certbot's"
+    )
+    parser.add_argument("--certificate-key", metavar="FILE", help="with --nginx: its key")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--wheel",

@@ -3,6 +3,7 @@
 import argparse
 
 from agent.cli.installation import changes_of, demand_root, recipes_of, settings_of_file, told
+from agent.cli.proxy import leftovers, remove_agents
 from agent.cli.show import emit
 from agent.core import isolation
 from agent.core.errors import ConfigError, Refused, StepFailed
@@ -23,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     settings = _settings()
     recipes = sorted(recipes_of(machine))
     changes = changes_of(removals(purge=options.purge, recipes=recipes), machine.look)
-    left = stays(settings, purge=options.purge)
+    left = [*stays(settings, purge=options.purge), *leftovers()]
     users = [change for change in map(_removal, USERS) if options.purge and machine.look(change.what).kind]
     changes += users
     if not options.dry_run:
@@ -31,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
         for change in [change for change in changes if change not in users]:
             machine.carry_out(change)
         _settle(changes)
+        left += remove_agents()
         for user in users:
             try:
                 machine.carry_out(user)

@@ -84,6 +84,22 @@ def _of_no_unit(unit: str, load: str) -> Check:
     return error(name, f"systemd cannot load it: {load}", hint)
 
 
+def of_upstream(path: str, serving: str | None) -> Check:
+    """The file by which nginx sends a service's users to one of two colours; None: it is not there, or not whole."""
+    name = f"nginx {path}"
+    if serving is None:
+        hint = "`sudo homeport install --nginx`, or the next deployment, writes it"
+        return error(name, "is not there or not whole", hint)
+    return ok(name, f"users are sent to {serving}")
+
+
+def of_nginx(status: int, text: str) -> Check:
+    """What `nginx -t` said."""
+    if status:
+        return error("nginx", f"refuses its configuration: {text}", "`nginx -t`")
+    return ok("nginx", "its configuration is right")
+
+
 def of_space(place: str, free_bytes: int, free_inodes: int | None) -> Check:
     """A file system. A deployment needs room for a release and a backup."""
     name, says = f"space {place}", f"{write_size(free_bytes // MIB * MIB)} free"

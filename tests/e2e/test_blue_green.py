@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,16 +14,18 @@ import yaml
 from tests.e2e.installed import CONFIG, REPOSITORY, Installed
 from tests.e2e.pi import Pi
 from tests.meta.sources import ROOT
-from tests.world import SECRET, wait_for
+from tests.world import SECRET, push_body, signed, wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
 PI = ("--docker-arg", "--network=none")
 DEPLOYMENTS, ROLLBACKS = (20, 5) if os.environ.get("BLUE_GREEN") == "long" else (5, 2)
-NAME = "app.example.org"
+NAME, AGENT = "app.example.org", "pi.example.org"
 UNIT = "/etc/systemd/system/app@.service"
 SITE = "/etc/nginx/conf.d/homeport-site-app.conf"
 UPSTREAM = "/etc/nginx/conf.d/homeport-upstream-app.conf"
+OWN_SITE = "/etc/nginx/conf.d/homeport.conf"
+NGINX = ("--nginx", "--certificate", "/etc/ssl/pi.pem", "--certificate-key", "/etc/ssl/pi.key")
 COLOURS = ("blue", "green")
 
 SERVE = """
@@ -96,7 +98,7 @@ json.dump(said, open(sys.argv[1], "w"))
 """
 CERTIFICATE = f"""
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days "$1" -subj /CN={NAME} \
-  -addext subjectAltName=DNS:{NAME} -keyout /etc/ssl/pi.key -out /etc/ssl/pi.pem 2>/dev/null
+  -addext subjectAltName=DNS:{NAME},DNS:{AGENT} -keyout /etc/ssl/pi.key -out /etc/ssl/pi.pem 2>/dev/null
 cp /etc/ssl/pi.pem /usr/local/share/ca-certificates/app.crt
 update-ca-certificates --fresh >/dev/null 2>&1
 """
@@ -174,14 +176,6 @@ class Served:
         seen += [tuple(item) for item in json.loads(self.pi.get(output))]
 
 
-def site() -> str:
-    """As it is shipped, for the test's name and certificate."""
-    text = (ROOT / "nginx" / "blue-green.conf").read_text()
-    text = text.replace("/etc/letsencrypt/live/scraper.example.org/fullchain.pem", "/etc/ssl/pi.pem")
-    text = text.replace("/etc/letsencrypt/live/scraper.example.org/privkey.pem", "/etc/ssl/pi.key")
-    return text.replace("scraper.example.org", NAME).replace("scraper", "app")
-
-
 def unit() -> str:
     """As it is shipped, for the test's service."""
     text = (ROOT / "systemd" / "example-blue-green@.service").read_text().replace("example", "app")
@@ -202,6 +196,8 @@ def served(pi: Pi, wheelhouse: Any) -> Served:
     made.make_repository()
     pi.put("/home/me/app/serve.py", SERVE, owner="me")
     pi.put("/etc/homeport/credentials/webhook-secret", SECRET, mode=0o600)
+    made.settings["public_url"] = f"https://{AGENT}/"
+    made.settings["trusted_proxies"] = ["127.0.0.1"]
     made.settings["github"] = {"webhook_secrets": [{"credential": "webhook-secret"}]}
     app = made.settings["services"]["app"]
     app["runtime"] = {"kind": "systemd", "unit": "app@.service"}
@@ -213,10 +209,8 @@ def served(pi: Pi, wheelhouse: Any) -> Served:
     pi.run("homeport", "install")
     pi.run("systemctl", "enable", "--quiet", "app@blue", "app@green")
     pi.run("sh", "-ec", CERTIFICATE, "sh", "30")
-    pi.put(UPSTREAM, "upstream homeport-app {\n    server 127.0.0.1:9101;\n}\n")
-    pi.put(SITE, site())
-    pi.run("nginx", "-t")
-    pi.run("systemctl", "restart", "nginx")
+    pi.run("systemctl", "start", "nginx")
+    pi.run("homeport", "install", *NGINX)
     result = Served(made)
     ended = made.deploy("first")
     assert ended["state"] == "succeeded", (ended, pi.journal("homeport-upstream@app-blue")[-3000:])
@@ -440,3 +434,97 @@ def test_a_power_cut_at_a_step_leaves_one_colour_that_serves(served: Served, ins
     ended = homeport.ended(identity)
     assert ended["state"] in ("succeeded", "rolled_back"), ended
     served.at_rest(version if ended["state"] == "succeeded" else before)
+
+
+# --- what `install --nginx` writes
+
+
+WORLD = "203.0.113.5"
+"""Not an address at home: an own one of the Pi, from which it asks itself."""
+
+
+@pytest.fixture
+def world(served: Served) -> Iterator[Callable[..., str]]:
+    """Asks the agent from outside; the status of the answer."""
+    served.pi.run("ip", "address", "add", f"{WORLD}/32", "dev", "lo")
+
+    def ask(path: str, *options: str, given: bytes = b"") -> str:
+        way = ("--interface", WORLD, "--resolve", f"{AGENT}:443:{WORLD}")
+        shown = ("--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--max-time", "20")
+        done = served.pi.run(
+            "curl", *way, *shown, *options, f"https://{AGENT}{path}", given=given, check=False
+        )
+        return done.stdout
+
+    yield ask
+    served.pi.run("ip", "address", "del", f"{WORLD}/32", "dev", "lo")
+
+
+def test_only_the_webhook_is_open_to_the_world(world: Callable[..., str], served: Served) -> None:
+    body = push_body("a" * 40, "me/nobody")
+    headers = [
+        part
+        for name, value in (signed(body) | {"Content-Type": "application/json"}).items()
+        for part in ("--header", f"{name}: {value}")
+    ]
+    assert world("/webhook", *headers, "--data-binary", "@-", given=body) == "200"
+    assert world("/webhook", "--data-binary", "{}", "--header", "Content-Type: application/json") == "401"
+    for path in ("/", "/status", "/health", "/webhook/", "/webhook/../", "//", "/api/v1/deployments"):
+        assert world(path, "--path-as-is") == "403", path
+    at_home = ("--resolve", f"{AGENT}:443:127.0.0.1", f"https://{AGENT}/health")
+    assert '"status"' in served.pi.run("curl", "--silent", "--fail", *at_home).stdout
+
+
+def test_what_is_too_big_or_too_much_does_not_reach_the_agent(
+    world: Callable[..., str], served: Served
+) -> None:
+    assert world("/webhook", "--data-binary", "@-", given=b"x" * (26 << 20)) == "413"
+    way = f"--interface {WORLD} --resolve {AGENT}:443:{WORLD}"
+    flood = f"curl --silent --parallel --parallel-max 20 {way} -o /dev/null -w '%{{http_code}}\\n' -d {{}}"
+    said = served.pi.run("sh", "-c", f"{flood} 'https://{AGENT}/webhook?[1-200]'", check=False).stdout
+    assert said.count("429") > 50, said[-300:]
+    assert world("/webhook", "-d", "{}") in ("415", "429")
+
+
+def test_without_tls_one_is_sent_to_it_and_certbot_finds_its_place(served: Served) -> None:
+    served.pi.put("/var/lib/homeport-acme/.well-known/acme-challenge/x", "asked")
+    for name in (AGENT, NAME):
+        way = ("curl", "--silent", "--include", "--resolve", f"{name}:80:127.0.0.1")
+        said = served.pi.run(*way, f"http://{name}/a?b").stdout
+        assert "308" in said.splitlines()[0]
+        assert f"Location: https://{name}/a?b" in said
+        assert "asked" in served.pi.run(*way, f"http://{name}/.well-known/acme-challenge/x").stdout
+
+
+def test_a_second_install_changes_nothing_and_what_somebody_changed_stays(served: Served) -> None:
+    pi = served.pi
+    before = {path: pi.get(path) for path in (OWN_SITE, SITE, UPSTREAM)}
+    said = pi.run("homeport", "install", *NGINX).stdout
+    assert "was written" not in said
+    assert "nft -c -f" in said
+    changed = before[SITE].replace("proxy_read_timeout 1h", "proxy_read_timeout 2h")
+    pi.put(SITE, changed)
+    try:
+        assert "it stays as it is" in pi.run("homeport", "install", *NGINX).stdout
+        assert pi.get(SITE) == changed
+    finally:
+        pi.put(SITE, before[SITE])
+    assert {path: pi.get(path) for path in before} == before
+    pi.run("nginx", "-t")
+
+
+def test_sites_that_nginx_refuses_are_taken_back(served: Served) -> None:
+    before = served.pi.get(OWN_SITE)
+    wrong = [*NGINX[:2], "/etc/hostname", *NGINX[3:]]
+    done = served.pi.run("homeport", "install", *wrong, check=False)
+    assert done.returncode == 1
+    assert "they were taken back" in done.stderr + done.stdout
+    assert served.pi.get(OWN_SITE) == before
+    assert served.ask()
+
+
+def test_the_doctor_knows_whom_nginx_serves(served: Served) -> None:
+    said = served.pi.run("homeport", "doctor", check=False).stdout
+    assert f"users are sent to {served.nginx()}" in said
+    with in_nginx(served.pi, "no_such_word on;\n"):
+        assert "refuses its configuration" in served.pi.run("homeport", "doctor", check=False).stdout
