@@ -173,3 +173,10 @@ def test_a_disk_that_is_written_to_all_day_is_told(
 )
 def test_writes_are_said_in_round_figures(written: int, seconds: float, says: str) -> None:
     assert checkup.of_disk_writes("/var", written, seconds).says == says
+
+
+def test_nginx_must_know_whom_it_serves_and_take_its_configuration() -> None:
+    assert checkup.of_upstream("/x", "blue").level is Level.OK
+    assert checkup.of_upstream("/x", None).level is Level.ERROR
+    assert checkup.of_nginx(0, "").level is Level.OK
+    assert checkup.of_nginx(1, "unknown directive").level is Level.ERROR
