@@ -72,6 +72,9 @@ def _upstreams(settings: Settings) -> Iterator[Check]:
             path = Path(upstreams.path_of(name))
             text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
             yield checkup.of_upstream(str(path), upstreams.served_by(text, name, service.blue_green.ports))
+            for unit in installing.names_of(service):
+                enabled = commands.run("systemctl", "is-enabled", unit).text
+                yield checkup.of_colour(unit, enabled)
     if os.geteuid() == 0 and (tried := commands.run("nginx", "-t")).status != commands.NOT_THERE:
         yield checkup.of_nginx(tried.status, tried.text)
 

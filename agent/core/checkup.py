@@ -93,6 +93,14 @@ def of_upstream(path: str, serving: str | None) -> Check:
     return ok(name, f"users are sent to {serving}")
 
 
+def of_colour(unit: str, enabled: str) -> Check:
+    """One of two instances: both are enabled, and a boot starts the one whose link is there."""
+    if enabled != "enabled":
+        says = f"is {enabled or 'not enabled'}: after a boot nothing serves until the agent starts it"
+        return warning(f"unit {unit} at boot", says, f"`systemctl enable {unit}`")
+    return ok(f"unit {unit} at boot", enabled)
+
+
 def of_nginx(status: int, text: str) -> Check:
     """What `nginx -t` said."""
     if status:

@@ -21,7 +21,7 @@ from agent.core.ports import Clock
 from agent.core.text import clean
 from agent.services.health import observe
 from agent.services.heartbeat import within
-from agent.services.replace import finish, replace
+from agent.services.replace import finish, promote, replace
 from agent.services.site import Site
 from agent.store.events import EventLog
 from agent.store.rollbacks import Rollbacks
@@ -165,3 +165,4 @@ async def _again(site: Site, release: Release) -> None:
     within(patience.switching(site.settings.runtime), "restarting")
     await site.runtime.stop()
     await replace(site, release)
+    await promote(site, site.launch(release))

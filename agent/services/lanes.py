@@ -227,7 +227,8 @@ class Lane:
     async def _clean_up(self) -> None:
         await self._relieve()
         within(patience.DATA, "tidying up")
-        await self._prune()
+        if not self._unrelieved:  # what runs on needs its release
+            await self._prune()
         await self._tidy()
 
     async def _relieve(self, *, again: bool = False) -> None:

@@ -44,7 +44,7 @@ async def promote(site: Site, launch: Launch) -> str:
     if site.beside is None:
         return ""
     within(patience.PROMOTING, "promoting")
-    return f"; {await finish(site.beside.promote(launch))}"
+    return f"; {await site.beside.promote(launch)}"
 
 
 async def _replace(site: Site, release: Release) -> Replaced:

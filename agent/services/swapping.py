@@ -18,7 +18,7 @@ from agent.core.text import clean
 from agent.services.health import watch
 from agent.services.heartbeat import within
 from agent.services.pruning import Pruning
-from agent.services.replace import finish, replace
+from agent.services.replace import finish, promote, replace
 from agent.services.site import Site
 from agent.store.restores import RestoreRows
 from agent.store.services import ServiceRows
@@ -116,7 +116,9 @@ class Swapping:
             return "nothing is live"
         release = Release(name=live.release, service=service, revision=live.revision)
         await replace(site, release)
-        return await watch(site.runtime, site.probes, site.launch(release), site.settings.health, self._clock)
+        launch, health = site.launch(release), site.settings.health
+        detail = await watch(site.runtime, site.probes, launch, health, self._clock)
+        return detail + await promote(site, launch)
 
     async def _patiently(self, act: Callable[[], Awaitable[T]]) -> T:
         for attempt in range(1, PUT_BACK_ATTEMPTS):

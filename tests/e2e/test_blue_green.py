@@ -528,3 +528,17 @@ def test_the_doctor_knows_whom_nginx_serves(served: Served) -> None:
     assert f"users are sent to {served.nginx()}" in said
     with in_nginx(served.pi, "no_such_word on;\n"):
         assert "refuses its configuration" in served.pi.run("homeport", "doctor", check=False).stdout
+
+
+def test_the_agent_knows_who_asks_through_nginx_whatever_he_claims(
+    world: Callable[..., str], served: Served
+) -> None:
+    """F90: real clients in what is told, chains of X-Forwarded-For, HTTP/1.0, and an nginx that restarts."""
+    served.pi.run("systemctl", "restart", "nginx")
+    claims = ("--header", "X-Forwarded-For: 198.51.100.7, 127.0.0.1", "--http1.0", "-d", "{}")
+    said = world("/webhook", "--header", "Content-Type: application/json", *claims)
+    assert said in ("401", "429"), said
+    told = served.pi.journal("homeport")
+    assert f"a webhook request from {WORLD} has no good signature" in told
+    assert "198.51.100.7" not in told
+    assert served.ask()

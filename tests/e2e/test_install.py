@@ -88,7 +88,7 @@ def test_a_dry_run_tells_every_change_and_makes_none(first: First) -> None:
     assert "homeport:" not in first.users_then
     assert not first.there_then
     planned = [line for line in first.planned.splitlines() if line.startswith("make")]
-    assert len(planned) == 11
+    assert len(planned) == 12
     assert planned == [line for line in first.said.splitlines() if line.startswith("make")]
 
 

@@ -100,10 +100,13 @@ async def test_users_who_do_not_get_there_are_sent_back(tmp_path: Path) -> None:
     async with twin_workshop(tmp_path) as shop:
         first = await shop.deploy()
         shop.twins.complaint = "the certificate is not valid: it has expired"
+        shop.wire.forget()
         second = await shop.deploy()
         assert told(second) == (State.ROLLED_BACK, "nginx-unanswered", Fault.WORLD)
         assert "expired" in detail(second, State.VERIFYING)
         assert shop.twins.acts[-3:] == ["swap green", "swap blue", "stop green"]
+        swaps = [act for act in shop.wire.passed if act.startswith("verifying/units.call")]
+        assert len(swaps) == 2, "at once, and not only by the way back"
         assert await shop.live() == first.release
         await at_rest(shop)
 
