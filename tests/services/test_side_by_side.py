@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.core import upstreams
 from agent.core.colours import Colour
 from agent.core.errors import StepFailed
 from agent.core.model import Deployment, Fault, State
 from agent.system import memory
+from agent.system.units import Verb
 from tests.services.test_every_point import naming
 from tests.services.twins import SETTINGS, TwinShop, twin_workshop
 from tests.services.workshop import Killed
@@ -185,6 +187,49 @@ async def test_what_install_has_not_made_is_told_before_anything_is_started(tmp_
         second = await shop.deploy()
         assert told(second) == (State.FAILED, "swap-not-installed", Fault.WORLD)
         assert shop.twins.acts == before
+
+
+async def test_a_swap_that_nobody_has_looked_at_yet_is_looked_at_after_a_kill(tmp_path: Path) -> None:
+    async with twin_workshop(tmp_path) as shop:
+        first = await shop.deploy()
+        shop.wire.forget()
+        shop.twins.complaint = "the certificate is not valid"
+        shop.wire.raises("verifying/units.call/1", "after", Killed)
+        await shop.push()
+        assert not await shop.work()
+        assert shop.twins.nginx is GREEN
+        assert await shop.work()
+        assert told((await shop.all())[0]) == (State.ROLLED_BACK, "nginx-unanswered", Fault.WORLD)
+        assert await shop.live() == first.release
+        await at_rest(shop)
+
+
+async def test_an_upstream_that_leads_to_nobody_is_put_right_before_anything_ends(tmp_path: Path) -> None:
+    """Somebody wrote it by hand, say."""
+    async with twin_workshop(tmp_path) as shop:
+        await shop.deploy()
+        await shop.deploy()
+        assert await shop.twins.call(Verb.START, upstreams.unit_of("scraper", BLUE), patience=1) == "done"
+        before = len(shop.twins.acts)
+        assert await shop.work()
+        assert shop.twins.acts[before:] == ["swap green"]
+        await at_rest(shop)
+
+
+async def test_what_was_tried_ends_before_the_way_back_is_proven(tmp_path: Path) -> None:
+    """It may be what takes all the memory."""
+    async with twin_workshop(tmp_path) as shop:
+        await shop.deploy()
+        shop.wire.forget()
+        await shop.push("sick")
+        shop.wire.when("rolling_back/probe.ask/1", lambda: only(shop, BLUE))
+        assert await shop.work()
+        assert (await shop.all())[0].state is State.ROLLED_BACK
+
+
+async def only(shop: TwinShop, colour: Colour) -> None:
+    """At this instant."""
+    assert list(shop.twins.running) == [colour]
 
 
 @pytest.mark.parametrize("reboots", [False, True])
