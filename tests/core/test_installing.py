@@ -249,7 +249,8 @@ BESIDE: dict[str, Any] = {
 
 def test_side_by_side_both_instances_get_rights_and_the_swaps_may_only_be_started() -> None:
     rule = part(wanted(a_configuration(scraper=BESIDE), FACTS), RULE).content
-    assert 'var units = ["scraper@blue.service", "scraper@green.service"];' in rule
+    units = ["homeport-build@scraper.service", "scraper@blue.service", "scraper@green.service"]
+    assert f"var units = {json.dumps(units)};" in rule
     swaps = '["homeport-upstream@scraper-blue.service", "homeport-upstream@scraper-green.service"]'
     assert f"var started = {swaps};" in rule
     lines = part(wanted(a_configuration(scraper=BESIDE), replace(FACTS, polkit=False)), SUDOERS).content
