@@ -49,6 +49,14 @@ class Answer(http.server.BaseHTTPRequestHandler):
                 self.wfile.flush()
                 time.sleep(0.1)
             return
+        if self.headers.get("Upgrade") == "websocket":
+            self.connection.sendall(
+                b"HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n\\r\\n"
+            )
+            while text := self.connection.recv(100):
+                self.connection.sendall(version.encode() + b" " + text)
+            self.close_connection = True
+            return
         body = json.dumps({"version": version, "port": os.environ["PORT"]}).encode()
         self.send_response(500 if mode == "sick" else 200)
         self.send_header("Content-Length", str(len(body)))
@@ -95,6 +103,24 @@ while not stop.is_set():
 for thread in threads:
     thread.join()
 json.dump(said, open(sys.argv[1], "w"))
+"""
+TALK = f"""
+import socket, ssl, sys, time
+context = ssl.create_default_context(cafile="/usr/local/share/ca-certificates/app.crt")
+plain = socket.create_connection(("127.0.0.1", 443), timeout=20)
+secure = context.wrap_socket(plain, server_hostname="{NAME}")
+secure.sendall(b"GET /talk HTTP/1.1\\r\\nHost: {NAME}\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n\\r\\n")
+print(secure.recv(1000).split()[1].decode(), flush=True)
+while True:
+    try:
+        secure.sendall(b"%d" % time.monotonic())
+        said = secure.recv(100)
+    except OSError:
+        break
+    if not said:
+        break
+    print(said.decode(), flush=True)
+    time.sleep(0.1)
 """
 CERTIFICATE = f"""
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days "$1" -subj /CN={NAME} \
@@ -235,18 +261,24 @@ def test_no_request_is_lost_while_versions_come_and_go(served: Served) -> None:
     assert len(seen) > 50 * (DEPLOYMENTS + ROLLBACKS)
 
 
-def test_a_download_that_was_begun_goes_on_until_the_drain_is_over(served: Served) -> None:
+def test_a_download_and_a_websocket_go_on_until_the_drain_is_over(served: Served) -> None:
     homeport, pi = served.homeport, served.pi
     homeport.deploy("before")
     command = f"curl --silent --no-buffer --resolve {NAME}:443:127.0.0.1 https://{NAME}/slow > /run/download"
     pi.run("systemd-run", "--unit=download", "sh", "-c", command)
     wait_for("the download", lambda: "before 1\n" in pi.run("cat", "/run/download", check=False).stdout)
+    pi.put("/opt/talk.py", TALK)
+    pi.run("systemd-run", "--unit=talk", "sh", "-c", "exec python3 /opt/talk.py >/run/talk")
+    wait_for("the talk", lambda: "101\nbefore " in pi.run("cat", "/run/talk", check=False).stdout)
     identity = homeport.push("after")
     wait_for("the swap", lambda: (served.ask() or {}).get("version") == "after")
-    swapped = len(pi.get("/run/download").splitlines())
+    swapped, said = len(pi.get("/run/download").splitlines()), len(pi.get("/run/talk").splitlines())
     assert homeport.ended(identity)["state"] == "succeeded"
     served.at_rest("after")
     lines = pi.get("/run/download").splitlines()
+    talk = pi.get("/run/talk").splitlines()
+    assert {line.split()[0] for line in talk[1:]} == {"before"}
+    assert 20 <= len(talk) - said <= 70
     assert lines == [f"before {number}" for number in range(len(lines))]
     assert 25 <= len(lines) - swapped <= 70, "four seconds, ten lines in each"
 
@@ -542,3 +574,22 @@ def test_the_agent_knows_who_asks_through_nginx_whatever_he_claims(
     assert f"a webhook request from {WORLD} has no good signature" in told
     assert "198.51.100.7" not in told
     assert served.ask()
+
+
+def test_without_polkit_the_swap_goes_by_sudo(served: Served) -> None:
+    """R-SD-3."""
+    pi, activation = served.pi, "org.freedesktop.PolicyKit1.service"
+    program, by_name = "/usr/lib/polkit-1/polkitd", f"/usr/share/dbus-1/system-services/{activation}"
+    away = f"mv {program} {program}.away; mv {by_name} /root; systemctl stop polkit; systemctl reload dbus"
+    back = f"mv {program}.away {program}; mv /root/{activation} {by_name}; systemctl reload dbus"
+    pi.run("sh", "-ec", away)
+    try:
+        pi.run("homeport", "install")
+        ended = served.homeport.deploy("by-sudo")
+        command = ("sudo", "-n", "/usr/bin/systemctl", "stop", "homeport-upstream@app-blue.service")
+        assert pi.run(*command, user="homeport", check=False).returncode != 0
+    finally:
+        pi.run("sh", "-ec", back)
+        pi.run("homeport", "install")
+    assert ended["state"] == "succeeded", ended
+    served.at_rest("by-sudo")
