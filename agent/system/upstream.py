@@ -19,6 +19,7 @@ from agent.system import commands, files
 
 LOCK = Path("/run/homeport-upstream.lock")
 NGINX = "nginx.service"
+TRY_SECONDS = 15.0
 TAKE_UP_SECONDS = 15.0
 """nginx itself tries for 2.5 s to get a port that is taken."""
 LOOK_SECONDS = 0.05
@@ -50,7 +51,7 @@ def swap(service: str, colour: Colour, ports: upstreams.Ports, place: Path = Pat
 
 def _try(service: str) -> None:
     """nginx reads the whole configuration, and prints it."""
-    done = commands.run("nginx", "-T")
+    done = commands.run("nginx", "-T", patience=TRY_SECONDS)
     if done.status:
         raise NotSwappedError(
             _emergency(done.text) or f"nginx -T ended with {done.status}: {done.text[-300:]}"
@@ -68,7 +69,7 @@ def _take_up() -> None:
     if not first:
         raise NotSwappedError(f"{NGINX} does not run")
     old = _children(first)
-    done = commands.run("systemctl", "reload", NGINX)
+    done = commands.run("systemctl", "reload", NGINX, patience=TRY_SECONDS)
     if done.status:
         raise NotSwappedError(f"nginx cannot be reloaded: {done.text}")
     limit = time.monotonic() + TAKE_UP_SECONDS

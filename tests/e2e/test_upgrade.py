@@ -70,7 +70,8 @@ def variant(version: str, directory: Path) -> Path:
     """A wheel of this checkout as it would be in that version."""
     checkout = directory / version
     names = subprocess.run(
-        ["git", "ls-files", "-z", "agent", "examples/scraper", "systemd", "nginx", "pyproject.toml", "README.md", "LICENSE"],
+        ["git", "ls-files", "-z", "agent", "examples/scraper", "systemd", "nginx", "pyproject.toml", "README.md",
+         "LICENSE"],
         cwd=ROOT, check=True, capture_output=True, text=True,
     ).stdout.split("\0")  # fmt: skip
     for name in filter(None, names):
