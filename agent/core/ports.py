@@ -219,7 +219,7 @@ class Beside(Protocol):
 
     async def retire(self) -> None:
         """What does not serve any more ends: gently, and at the latest when its time is over. What `current` names
-        serves then; if it does not run, nothing is touched."""
+        serves then. Raises process-died if that does not run and something else does, which then goes on."""
 
 
 class Probe(Protocol):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from agent.core import configuration, proxy
 from tests.e2e.installed import CONFIG, REPOSITORY, Installed
 from tests.e2e.pi import Pi
 from tests.meta.sources import ROOT
@@ -593,3 +594,40 @@ def test_without_polkit_the_swap_goes_by_sudo(served: Served) -> None:
         pi.run("homeport", "install")
     assert ended["state"] == "succeeded", ended
     served.at_rest("by-sudo")
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize(
+    "url", ["https://{}", "https://{}:8443/", "http://{}", "http://{}:8080/", "http://127.0.0.1"]
+)
+def test_nginx_takes_each_kind_of_site(served: Served, url: str, *, there: bool) -> None:
+    app = served.homeport.settings["services"]["app"] | {
+        "blue_green": {"ports": [9101, 9102], "url": url.format("b.example.org")}
+    }
+    if "127.0.0.1" in url:
+        app["blue_green"]["url"] = "http://localhost/"
+    document = {"public_url": url.format("a.example.org"), "services": {"my-app": app}}
+    templates = {name: (ROOT / "nginx" / name).read_text() for name in proxy.TEMPLATES}
+    given = proxy.Certificate("/etc/ssl/pi.pem", "/etc/ssl/pi.key")
+    sites, notes = proxy.sites(configuration.read(document), templates, given, lambda _: there)
+    assert (len(sites), notes) == (2, [])
+    parts = [site.text for site in sites]
+    parts += proxy.first_upstreams(configuration.read(document), lambda _: "").values()
+    served.pi.put("/run/tried.conf", "events {}\nhttp {\n" + "\n".join(parts) + "}\n")
+    served.pi.run("nginx", "-t", "-c", "/run/tried.conf")
+
+
+def test_uninstall_takes_the_agents_site_and_leaves_the_way_to_the_service(served: Served) -> None:
+    pi = served.pi
+    try:
+        said = pi.run("homeport", "uninstall").stdout
+        assert pi.run("test", "-e", OWN_SITE, check=False).returncode != 0
+        for path in (SITE, UPSTREAM):
+            assert f"{path} (users reach a service by it)" in said
+        pi.run("systemctl", "restart", "nginx")
+        assert served.ask()
+    finally:
+        pi.run("/opt/homeport/bin/homeport", "install", *NGINX)
+    assert pi.get(OWN_SITE)
+    assert served.homeport.deploy("again")["state"] == "succeeded"
+    served.at_rest("again")

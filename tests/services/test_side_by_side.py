@@ -14,6 +14,7 @@ from agent.system.units import Verb
 from tests.services.test_every_point import naming
 from tests.services.twins import SETTINGS, TwinShop, twin_workshop
 from tests.services.workshop import Killed
+from tests.system.services import eventually
 
 STRIDE = int(os.environ.get("POINTS_STRIDE", "9"))
 """Every so many acts one is cut; `make e2e-long` says 1."""
@@ -214,6 +215,28 @@ async def test_an_upstream_that_leads_to_nobody_is_put_right_before_anything_end
         assert await shop.work()
         assert shop.twins.acts[before:] == ["swap green"]
         await at_rest(shop)
+
+
+async def test_who_served_before_stays_until_the_new_one_runs_again(tmp_path: Path) -> None:
+    """It died right after it was recorded as live, and systemd starts it again."""
+    async with twin_workshop(tmp_path) as shop:
+        first = await shop.deploy()
+        shop.wire.forget()
+        await shop.push()
+        shop.wire.when("ended/runtime.retire/1", lambda: dies(shop, GREEN))
+        async with shop.agent() as task:
+            assert await shop.idle(task)
+            assert shop.colours() == {"blue": first.release}
+            shop.twins._start(GREEN)
+            shop.lane.wake()
+            await eventually(lambda: list(shop.colours()) == ["green"])
+        await at_rest(shop)
+        assert shop.twins.nginx is GREEN
+
+
+async def dies(shop: TwinShop, colour: Colour) -> None:
+    """By itself."""
+    del shop.twins.running[colour]
 
 
 async def test_what_was_tried_ends_before_the_way_back_is_proven(tmp_path: Path) -> None:

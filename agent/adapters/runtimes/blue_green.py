@@ -176,12 +176,19 @@ class BlueGreen:
                 await self._embedded()
             seen = await self._seen()
             keep = seen.meant
-            if seen.current is None or seen.sides[keep].running != seen.current:
-                return  # nothing is known to take its place
+            other = seen.sides[keep.other]
+            alone = other.named is None and other.running is None
+            if seen.current is None:
+                return
+            if seen.sides[keep].running != seen.current:
+                if alone:
+                    return
+                raise StepFailed(
+                    "process-died", f"{seen.current} does not run: nothing can take the other's place"
+                )
             if await self._swap.settled() is not keep:
                 await self._swap.to(keep, back=None)
-            other = seen.sides[keep.other]
-            if other.named is None and other.running is None:
+            if alone:
                 return
             await self._unlink(keep.other)
             if other.running is not None:
