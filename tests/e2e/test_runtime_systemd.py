@@ -334,6 +334,12 @@ async def test_both_ways_see_the_same(
     for unit in (UNIT, "nope.service", "systemd-udevd.service", "dbus.socket"):
         one, other = [await way.look(unit) for way in ways]
         assert one == other
+    first, second = [await way.memory(UNIT) for way in ways]
+    assert first is not None
+    assert second is not None
+    assert 0 < first < 64 << 20
+    assert abs(first - second) < 1 << 20
+    assert [await way.memory("nope.service") for way in ways] == [None, None]
     await ways[0].close()
 
 
