@@ -140,7 +140,7 @@ def test_uninstall_removes_what_is_there_and_a_second_time_nothing(machine: Mach
         for change in changes:
             machine.carry_out(change)
         done.append(len(changes))
-    assert done == [9, 0]
+    assert done == [10, 0]
     assert list((tmp_path / "etc/systemd/system").iterdir()) == []
     assert not (tmp_path / "etc/homeport-build").exists()
     assert (tmp_path / "etc/homeport/config.yaml").exists()
