@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,8 @@ async def answering(answer: bytes, certificate: Path | None = None) -> AsyncIter
         asked.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(answer)
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
     context = None
     if certificate is not None:
@@ -101,10 +103,19 @@ async def test_a_trusted_certificate_must_be_of_that_name(
 async def test_who_is_connected_to_a_port_is_counted_and_a_listener_is_seen() -> None:
     port = free_port()
     assert (connections.is_taken(port), connections.to_port(port)) == (False, 0)
-    server = await asyncio.start_server(lambda *_: asyncio.sleep(0), "127.0.0.1", port)
+    gone = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        gone.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
     async with server:
         assert (connections.is_taken(port), connections.to_port(port)) == (True, 0)
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         assert connections.to_port(port) == 1
         writer.close()
         await writer.wait_closed()
+        await gone.wait()
