@@ -36,6 +36,7 @@ def test_the_history_tells_each_deployment_newest_first(make_home: Callable[...,
         "BY",
         "STATE",
         "TOOK",
+        "OUTAGE",
         "REASON",
     ]
     assert [line.split()[0] for line in lines][1:] == [other["id"], bad["id"], good["id"]]

@@ -44,7 +44,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "os.lstat\tservices/site.py:launch",
     ),
     "WNOHANG": ("os.waitpid\tsystem/daemon.py:reap", "os.waitpid\tsystem/process.py:_reap"),
-    "a socket that does not block": ("socket.connect\tadapters/probes/http.py:_send",),
+    "a socket that does not block": (
+        "socket.connect\tadapters/probes/http.py:_send",
+        "socket.connect\tadapters/knock.py:_ask",
+    ),
     "at the agent's end": ("os.remove\tweb/server.py:_remove",),
 }
 """What the loop's thread may call, and why it does not wait there."""
