@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from agent.cli.client import Client
-from agent.cli.show import ago, coloured, deployment_line, emit, size, span
+from agent.cli.show import ago, coloured, deployment_line, emit, outage, size, span
 
 DETAIL = 200
 """So many characters of what a failed step said are shown."""
@@ -60,7 +60,10 @@ def _service_lines(name: str, service: dict[str, Any]) -> list[str]:
     if service["current"]:
         lines.append(f"  now      {deployment_line(service['current'])}")
     if service["last"]:
-        lines.append(f"  last     {deployment_line(service['last'])}, {ago(service['last']['finished_at'])}")
+        cost = f", outage {seen}" if (seen := outage(service["last"])) else ""
+        lines.append(
+            f"  last     {deployment_line(service['last'])}, {ago(service['last']['finished_at'])}{cost}"
+        )
         if service["last"]["state"] not in ("succeeded", "superseded") and service["last"]["hint"]:
             lines += [f"           {line}" for line in (*_failure(service["last"]), service["last"]["hint"])]
     if service["hold"]:

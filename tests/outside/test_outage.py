@@ -23,6 +23,7 @@ def test_each_deployment_tells_the_outage_that_was_seen(make_home: Callable[...,
     shown = home.command("history", "app").stdout.splitlines()
     assert "OUTAGE" in shown[0]
     assert f"{second['outage']['seconds']:.2f} s" in shown[2]
+    assert f", outage {broken['outage']['seconds']:.2f} s" in home.command("status").stdout
     again = home.post("/deploy", {"service": "app", "force": True}).document["deployment"]["id"]
     said = home.command("deploy", "app", "--force", "--wait").stdout
     assert "outage: " in said
