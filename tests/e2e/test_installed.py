@@ -65,15 +65,15 @@ def _process(homeport: Installed) -> tuple[Any, Any]:
 
 
 def test_the_wheel_holds_every_file_of_the_package_and_the_example(tmp_path: Path) -> None:
-    """What git knows, with the example and the units, no more and no less."""
+    """What git knows, with the example, the units and the sites, no more and no less."""
     listed = subprocess.run(
-        ["git", "ls-files", "agent", "examples", "systemd"],
+        ["git", "ls-files", "agent", "examples", "nginx", "systemd"],
         cwd=ROOT,
         check=True,
         capture_output=True,
         text=True,
     )
-    wanted = {re.sub(r"^(examples|systemd)/", r"agent/\1/", name) for name in listed.stdout.split()}
+    wanted = {re.sub(r"^(examples|nginx|systemd)/", r"agent/\1/", name) for name in listed.stdout.split()}
     with zipfile.ZipFile(build_wheel(tmp_path)) as wheel:
         found = {name for name in wheel.namelist() if ".dist-info/" not in name}
         (entry,) = (name for name in wheel.namelist() if name.endswith("/entry_points.txt"))

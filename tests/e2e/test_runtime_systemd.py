@@ -227,7 +227,11 @@ async def test_the_unit_finds_its_release_and_its_environment(
         ("[Service]\nType=exec\nExecStart=/nonexistent\n", "start-failed", Fault.COMMIT),
         ("[Unit]\nConditionPathExists=/no\n" + PLAIN, "start-failed", Fault.COMMIT),
         ("[Service]\nType=oneshot\nExecStart=/bin/true\n", "start-failed", Fault.COMMIT),
-        ("[Service]\nType=notify\nExecStart=/bin/sh -c 'echo oh no; exit 3'\n", "start-failed", Fault.COMMIT),
+        (
+            "[Service]\nType=notify\nExecStart=/bin/sh -c 'echo oh no; sleep 0.3; exit 3'\n",
+            "start-failed",
+            Fault.COMMIT,
+        ),
         (
             "[Service]\nType=notify\nTimeoutStartSec=1\nExecStart=/bin/sleep 60\n",
             "start-failed",

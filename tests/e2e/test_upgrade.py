@@ -348,7 +348,7 @@ def test_a_power_cut_before_it_is_handed_over_leaves_the_old_version(
     [
         ("0.1.1", "switching"),
         ("0.1.4", "starting"),
-        ("0.1.4", "returning"),
+        pytest.param("0.1.4", "returning", marks=LONG),
         pytest.param("0.1.1", "prepared", marks=LONG),
         pytest.param("0.1.1", "starting", marks=LONG),
         pytest.param("0.1.4", "prepared", marks=LONG),
