@@ -247,7 +247,7 @@ def _goals(figures: Figures, rest: dict[str, float]) -> list[Goal]:
         found.append(goal(f"{FIRST}, {service}", "≤ 0.5 × script with pip", with_pip, "{:.2f} ×", most=0.5))
         alone = figures.milliseconds(f"{BY_HAND}, {service}", OUTAGE)
         outage = ratio(figures.milliseconds(f"homeport, {service}", OUTAGE), alone)
-        found.append(goal(f"outage, {service}", f"≤ 1.1 × `{BY_HAND}`", outage, "{:.2f} ×", most=1.1))
+        found.append(goal(f"outage, {service}", f"≤ 1 × `{BY_HAND}`", outage, "{:.2f} ×", most=1.0))
     bus, command = (figures.milliseconds("restart", name) for name in ("bus", "systemctl"))
     found.append(goal("restart by the bus", "≤ 1 × systemctl", ratio(bus, command), "{:.2f} ×", most=1.0))
     found.append(goal("memory at rest", "≤ 48 MB", rest["memory"], "{:.0f} MB", most=48))
@@ -256,6 +256,7 @@ def _goals(figures: Figures, rest: dict[str, float]) -> list[Goal]:
 
 def _notes() -> list[str]:
     notes = [
+        "The limit of the heavier one is its own start, which everybody waits for; homeport adds about 0.1 s to it.",
         (
             "piku is not beside it: Debian has no package of it, and the `piku` on PyPI is another program. Measured"
             " once on such a Pi, with a push over ssh: 3,663 ms and an outage of 1,150 ms."
