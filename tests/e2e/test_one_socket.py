@@ -31,7 +31,9 @@ server {{
 def served(pi: Pi, wheelhouse: Path) -> Served:
     """Installed as the docs say; a first version is live, behind nginx."""
     made = Documented(pi)
-    made.settings["services"]["app"]["rollback"] = {"max_per_hour": 100}
+    app = made.settings["services"]["app"]
+    app["rollback"] = {"max_per_hour": 100}
+    app["health"] |= {"restarts": 0}  # it is stopped by hand below, and nobody is to start it meanwhile
     made.install(wheelhouse)
     pi.run("sh", "-ec", CERTIFICATE, "sh", "30")
     pi.put("/etc/nginx/conf.d/app.conf", SITE)
