@@ -11,11 +11,18 @@ from tests.e2e.pi import Pi
 from tests.e2e.test_blue_green import CERTIFICATE, NAME, Served
 from tests.meta.sources import ROOT
 from tests.outside.test_no_failed_request import TAKES
+from tests.world import wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
 PI = ("--docker-arg", "--network=none")
 DEPLOYMENTS, ROLLBACKS = (20, 5) if os.environ.get("BLUE_GREEN") == "long" else (5, 2)
+TAKES_OR_BINDS = TAKES.replace(
+    "server.socket = socket.socket(fileno=3)",
+    'server.socket = socket.socket(fileno=3) if "LISTEN_FDS" in os.environ else'
+    ' socket.create_server(("127.0.0.1", int(os.environ["PORT"])))',
+)
+"""The service of the tests, which takes the socket that it is given; without one it listens itself."""
 SITE = f"""
 server {{
     listen 443 ssl;
@@ -49,14 +56,15 @@ def changed(served: Served, deployments: int, rollbacks: int) -> list[dict[str, 
 
 
 def open_socket(served: Served) -> None:
-    """The shipped one, and a service that takes it."""
+    """The shipped one, for a service that takes it."""
     pi = served.pi
+    assert served.homeport.deploy("takes", serve__py=TAKES_OR_BINDS)["state"] == "succeeded"
     text = (ROOT / "systemd" / "example.socket").read_text().replace("example", "app")
     pi.put("/etc/systemd/system/app.socket", text)
     pi.run("systemctl", "daemon-reload")
     pi.run("systemctl", "stop", UNIT)
     pi.run("systemctl", "enable", "--quiet", "--now", "app.socket")
-    assert served.homeport.deploy("takes", serve__py=TAKES)["state"] == "succeeded"
+    wait_for("the service", lambda: (served.ask() or {}).get("version") == "takes")
 
 
 def test_behind_one_socket_no_request_is_lost_and_without_it_the_outage_is_told(served: Served) -> None:
