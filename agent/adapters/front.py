@@ -6,13 +6,10 @@ not listen there, the name's own address is asked. Answers `core.ports.Knock`.
 
 import asyncio
 import ssl
-from contextlib import suppress
 from urllib.parse import urlsplit
 
+from agent.adapters.knock import FAILURES, LINE, PATIENCE, let_go, request_to, status_of
 from agent.system import tls
-
-PATIENCE = 10.0
-_LINE = 4096
 
 
 class Front:
@@ -24,17 +21,14 @@ class Front:
         self._secure = parts.scheme == "https"
         self._port = parts.port or (443 if self._secure else 80)
         self._verify = verify_tls
-        path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
-        self._request = (
-            f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: homeport\r\nConnection: close\r\n\r\n"
-        ).encode()
+        self._request = request_to(parts)
 
     async def knock(self) -> bool:
         """See the port: any answer below 500."""
         try:
             async with asyncio.timeout(PATIENCE):
                 return 0 < await self._ask(tls.trusting()) < 500
-        except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        except FAILURES:
             return False
 
     async def complaint(self) -> str:
@@ -46,7 +40,7 @@ class Front:
             return f"the certificate is not valid: {error.verify_message or error.reason}"
         except TimeoutError:
             return f"no answer within {PATIENCE:g} s"
-        except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        except FAILURES as error:
             return f"no answer: {str(error) or type(error).__name__}"
         if not status:
             return "what answers does not speak HTTP"
@@ -56,14 +50,9 @@ class Front:
         """The status of the answer; 0 if it is none."""
         reader, writer = await self._connected(context if self._secure else None)
         try:
-            writer.write(self._request)
-            words = (await reader.readuntil(b"\n")).split(None, 2)
-            good = len(words) > 1 and words[0].startswith(b"HTTP/") and words[1].isdigit()
-            return int(words[1]) if good else 0
+            return await status_of(reader, writer, self._request)
         finally:
-            writer.transport.abort()  # a body that never ends is not waited for
-            with suppress(OSError):
-                await writer.wait_closed()
+            await let_go(writer)
 
     async def _connected(
         self, context: ssl.SSLContext | None
@@ -71,9 +60,9 @@ class Front:
         name = self._host if context is not None else None
         try:
             return await asyncio.open_connection(
-                "127.0.0.1", self._port, ssl=context, server_hostname=name, limit=_LINE
+                "127.0.0.1", self._port, ssl=context, server_hostname=name, limit=LINE
             )
         except ConnectionRefusedError:
             return await asyncio.open_connection(
-                self._host, self._port, ssl=context, server_hostname=name, limit=_LINE
+                self._host, self._port, ssl=context, server_hostname=name, limit=LINE
             )

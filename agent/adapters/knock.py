@@ -7,14 +7,17 @@ redirect followed, no certificate looked at, and the body is not read. Answers `
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from agent.core import settings
 from agent.system import tls
 
 PATIENCE = 10.0
 """Seconds: what waits in a socket's queue for the new version is answered late, and not refused."""
-_LINE = 4096
+FAILURES = (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
+"""No answer: TimeoutError is an OSError."""
+LINE = 4096
+"""Bytes that a status line may have."""
 
 
 class Door:
@@ -31,23 +34,19 @@ class Door:
         try:
             async with asyncio.timeout(PATIENCE):
                 return await self._ask()
-        except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        except FAILURES:
             return False
 
     async def _ask(self) -> bool:
         reader, writer = await asyncio.open_connection(
-            self._host, self._port, ssl=tls.trusting() if self._secure else None, limit=_LINE
+            self._host, self._port, ssl=tls.trusting() if self._secure else None, limit=LINE
         )
         try:
             if not self._request:
                 return True
-            writer.write(self._request)
-            line = await reader.readuntil(b"\n")
-            return _is_answer(line)
+            return 0 < await status_of(reader, writer, self._request) < 500
         finally:
-            writer.transport.abort()  # a body that never ends is not waited for
-            with suppress(OSError):
-                await writer.wait_closed()
+            await let_go(writer)
 
 
 def door_of(probes: Sequence[settings.AnyProbe]) -> Door | None:
@@ -66,14 +65,29 @@ def _of_url(url: str) -> Door | None:
     if not parts.hostname:
         return None
     secure = parts.scheme == "https"
-    path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
-    host = parts.netloc.rpartition("@")[2]
-    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: homeport\r\nConnection: close\r\n\r\n"
-    return Door(
-        parts.hostname, parts.port or (443 if secure else 80), request=request.encode("utf-8"), secure=secure
+    port = parts.port or (443 if secure else 80)
+    return Door(parts.hostname, port, request=request_to(parts), secure=secure)
+
+
+def request_to(url: SplitResult) -> bytes:
+    """What is sent to ask at this URL, without the user and password in it."""
+    path = f"{url.path or '/'}{f'?{url.query}' if url.query else ''}"
+    host = url.netloc.rpartition("@")[2]
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: homeport\r\nConnection: close\r\n\r\n".encode()
     )
 
 
-def _is_answer(line: bytes) -> bool:
-    words = line.split(None, 2)
-    return len(words) > 1 and words[0].startswith(b"HTTP/") and words[1].isdigit() and int(words[1]) < 500
+async def status_of(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> int:
+    """The status of the answer; 0 if it is none. Raises what a stream does."""
+    writer.write(request)
+    words = (await reader.readuntil(b"\n")).split(None, 2)
+    good = len(words) > 1 and words[0].startswith(b"HTTP/") and words[1].isdigit()
+    return int(words[1]) if good else 0
+
+
+async def let_go(writer: asyncio.StreamWriter) -> None:
+    """At once: a body that never ends is not waited for."""
+    writer.transport.abort()
+    with suppress(OSError):
+        await writer.wait_closed()

@@ -28,14 +28,6 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 420.0
 """The unit's own TimeoutStopSec= bounds its end, three times."""
 GIVE_BACK_SECONDS = 1800.0
-_CODES = {
-    Why.UNKNOWN: "build-not-prepared",
-    Why.MASKED: "unit-masked",
-    Why.REFUSED: "unit-refused",
-    Why.UNREACHABLE: "systemd-unreachable",
-    Why.STUCK: "unit-stuck",
-    Why.FAILED: "runtime-failed",
-}
 
 
 @dataclass(frozen=True)
@@ -118,7 +110,8 @@ class Workshop:
 
     def translated(self, error: UnitError) -> StepFailed:
         """What systemd answered, as a step's failure."""
-        return StepFailed(_CODES[error.why], clean(f"{self.unit}: {error}", 512))
+        text = clean(f"{self.unit}: {error}", 512)
+        return StepFailed("build-not-prepared" if error.why is Why.UNKNOWN else error.code, text)
 
     # --- what it says
 

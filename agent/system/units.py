@@ -37,12 +37,27 @@ class Why(StrEnum):
     FAILED = "failed"
 
 
+_CODES = {
+    Why.UNKNOWN: "unit-unknown",
+    Why.MASKED: "unit-masked",
+    Why.REFUSED: "unit-refused",
+    Why.UNREACHABLE: "systemd-unreachable",
+    Why.STUCK: "unit-stuck",
+    Why.FAILED: "runtime-failed",
+}
+
+
 class UnitError(Exception):
     """`why` it was not done, and what systemd said."""
 
     def __init__(self, why: Why, message: str) -> None:
         super().__init__(message)
         self.why = why
+
+    @property
+    def code(self) -> str:
+        """What it is called in a deployment."""
+        return _CODES[self.why]
 
 
 @dataclass(frozen=True, kw_only=True)

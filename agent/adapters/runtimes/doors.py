@@ -20,8 +20,6 @@ from agent.system import listening
 
 log = logging.getLogger(__name__)
 
-FIRST = 3
-"""sd_listen_fds(3)."""
 HOLD_SECONDS = 60.0
 
 

@@ -7,7 +7,7 @@ nginx before it counts.
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from agent.adapters.runtimes.systemd import SystemdRuntime, code_of
+from agent.adapters.runtimes.systemd import SystemdRuntime
 from agent.core import settings, upstreams
 from agent.core.colours import Colour, port_of
 from agent.core.errors import StepFailed
@@ -183,4 +183,4 @@ def _translated(unit: str, error: UnitError) -> StepFailed:
     text = clean(f"{unit}: {error}", 512)
     if error.why is Why.UNKNOWN:
         return StepFailed("swap-not-installed", text)
-    return StepFailed(code_of(error), text)
+    return StepFailed(error.code, text)

@@ -31,14 +31,6 @@ PATIENCE = 30.0
 JOURNAL_SECONDS = 10.0
 JOURNAL_LAG = 0.25
 """Seconds until what a program printed last has come to the journal."""
-_CODES = {
-    Why.UNKNOWN: "unit-unknown",
-    Why.MASKED: "unit-masked",
-    Why.REFUSED: "unit-refused",
-    Why.UNREACHABLE: "systemd-unreachable",
-    Why.STUCK: "unit-stuck",
-    Why.FAILED: "runtime-failed",
-}
 _RELEASES_FAULT = frozenset(
     {"exit-code", "signal", "core-dump", "timeout", "watchdog", "oom-kill", "protocol"}
 )
@@ -206,7 +198,7 @@ class SystemdRuntime:
             raise self._translated(error) from error
 
     def _translated(self, error: UnitError) -> StepFailed:
-        return StepFailed(code_of(error), clean(f"{self._unit}: {self._redact(str(error))}", 512))
+        return StepFailed(error.code, clean(f"{self._unit}: {self._redact(str(error))}", 512))
 
     async def _explain(self, result: str, state: UnitState) -> StepFailed:
         """Why it does not run, and whose fault that is."""
@@ -245,11 +237,6 @@ class SystemdRuntime:
             raise StepFailed("runtime-failed", f"{launch.directory}: {error.strerror}") from error
         except OSError as error:
             raise files.translate(error, str(path)) from error
-
-
-def code_of(error: UnitError) -> str:
-    """What systemd's answer is called in a deployment."""
-    return _CODES[error.why]
 
 
 def environment_file(values: Mapping[str, str]) -> str:
