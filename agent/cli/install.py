@@ -7,6 +7,7 @@ place, it is run again.
 import argparse
 import os
 import time
+from pathlib import Path
 
 from agent import __version__
 from agent.cli.client import Client
@@ -21,13 +22,15 @@ from agent.cli.installation import (
 )
 from agent.cli.proxy import Proxy
 from agent.cli.show import emit
-from agent.cli.upgrader import demand_nothing_pending, running_version
+from agent.cli.upgrader import demand_nothing_pending, let_go_of_unit, running_version
 from agent.core import installing
-from agent.core.errors import ConfigError, HomeportError, Refused, StepFailed
+from agent.core.errors import ConfigError, HomeportError, Refused, StepFailed, Unavailable
 from agent.core.installing import SERVICE, Change, Facts, Kind
 from agent.core.score import overall
 from agent.core.settings import Settings
+from agent.core.upgrading import UNIT_FILE
 from agent.system import commands
+from agent.system.lock import StateLock
 from agent.system.machine import Machine
 from agent.system.upgrades import Upgrades
 
@@ -38,8 +41,10 @@ def run(options: argparse.Namespace) -> int:
     """Plans, tells, and does it."""
     demand_root("install")
     demand_place(only_look=options.dry_run)
+    acts = []
     if not (options.dry_run or options.no_start):
         demand_nothing_pending(Upgrades())
+        acts += _without_leftover()
     os.umask(0o022)
     machine = Machine()
     settings = settings_of_file()
@@ -55,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     for change in changes:
         machine.carry_out(change)
-    acts = _systemd(changes)
+    acts += _systemd(changes)
     notes += _public_half(machine)
     made = {name.rpartition("/")[2]: secret for name, secret in machine.made.items()}
     if not options.no_start:
@@ -70,6 +75,21 @@ def run(options: argparse.Namespace) -> int:
         notes.append("Nothing had to be changed.")
     _report(options, changes, [*acts, *notes], made)
     return 0
+
+
+def _without_leftover() -> list[str]:
+    """A power cut just before an upgrade was handed over leaves its unit, which nothing runs any more."""
+    if not Path(UNIT_FILE).exists():
+        return []
+    upgrades = Upgrades()
+    try:
+        with StateLock(upgrades.place):  # not while `install --wheel` hands over
+            demand_nothing_pending(upgrades)
+            let_go_of_unit()
+    except Unavailable as error:
+        raise Refused(409, "upgrade-pending", "an upgrade is being prepared") from error
+    _demand("systemctl", "daemon-reload")
+    return ["The unit of an upgrade that was never begun was removed."]
 
 
 def _refuse(changes: list[Change]) -> None:

@@ -21,7 +21,7 @@ from agent.core.errors import Refused, StepFailed, Unavailable
 from agent.core.installing import CONFIG, CREDENTIALS, PREFIX, SERVICE, UNITS
 from agent.core.settings import Settings
 from agent.core.uninstalling import WRITTEN
-from agent.core.upgrading import UNIT, UNIT_FILE, VERSIONS, Mark, Phase, unit
+from agent.core.upgrading import NOT_STARTED, UNIT, UNIT_FILE, VERSIONS, Mark, Phase, unit
 from agent.store.copies import STATE
 from agent.system import commands, files, versions
 from agent.system.lock import StateLock
@@ -198,7 +198,9 @@ def _followed(options: argparse.Namespace, upgrades: Upgrades, mark: Mark) -> in
         if gone or time.monotonic() > limit:
             raise StepFailed("upgrade-unfinished", f"{UNIT} does not come to an end")
         time.sleep(0.5)
-    commands.run("systemctl", "daemon-reload")  # its unit is gone
+    while commands.properties(UNIT, ["ActiveState"]).get("ActiveState", "") not in ("", *NOT_STARTED):
+        time.sleep(0.1)  # it takes itself away, last of all
+    commands.run("systemctl", "daemon-reload")
     return _ended(options, end)
 
 

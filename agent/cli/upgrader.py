@@ -56,7 +56,7 @@ def run() -> int:
         notify.ready("no upgrade is pending")
     else:
         _say(told(Upgrader(upgrades, mark).run()))
-    _let_go_of_unit()
+    let_go_of_unit()
     return 0
 
 
@@ -212,6 +212,12 @@ def demand_nothing_pending(upgrades: Upgrades) -> None:
         raise Refused(409, "upgrade-pending", f"the upgrade from {mark.old} to {mark.new} has not ended yet")
 
 
+def let_go_of_unit() -> None:
+    """systemd is not told to read anew: where the unit itself does this, it knows what it runs, and that it ends."""
+    commands.run("systemctl", "disable", "--quiet", "--no-reload", UNIT)
+    Path(UNIT_FILE).unlink(missing_ok=True)
+
+
 def of_the_state(directory: str, *words: str) -> str:
     """What `store.copies` says, run as the agent's user. Raises StepFailed."""
     program = (str(versions.python(Path(directory))), "-I", "-m", "agent.store.copies")
@@ -247,12 +253,6 @@ def _stop_at_once() -> None:
 
 def _ended() -> bool:
     return commands.properties(SERVICE, ["ActiveState"]).get("ActiveState") in NOT_STARTED
-
-
-def _let_go_of_unit() -> None:
-    """systemd is not told to read anew: it knows what it runs, and that it ends."""
-    commands.run("systemctl", "disable", "--quiet", "--no-reload", UNIT)
-    Path(UNIT_FILE).unlink(missing_ok=True)
 
 
 def _say(line: str) -> None:

@@ -337,10 +337,13 @@ INSTANTS = {
 def test_a_power_cut_before_it_is_handed_over_leaves_the_old_version(
     homeport: Installed, instant: str
 ) -> None:
-    known, looked_for = history(homeport), homeport.pi.root / INSTANTS[instant]
+    """What is left of it goes with the next `install`."""
+    known, told, looked_for = history(homeport), units(homeport), homeport.pi.root / INSTANTS[instant]
     cut(homeport, "0.1.4", looked_for.exists)
     settled(homeport, "0.1.0")
     assert history(homeport) == known
+    homeport.pi.run("homeport", "install")
+    assert units(homeport) == told
 
 
 @pytest.mark.parametrize(
