@@ -18,8 +18,12 @@ from pathlib import Path
 from tests.e2e.sshd import needed
 
 SCRIPT = Path(__file__).with_name("virtual-pi.sh")
-PYTHON = (3, 11)
-"""The Pi's own Python: Debian 12 has this one."""
+SUITES = {
+    # the Pi's Debian -> its own Python, and what else it is booted with
+    "bookworm": ((3, 11), ()),
+    "trixie": ((3, 13), ("--cgroup", "v2")),  # its systemd starts on nothing else
+}
+PYTHON, _BOOTED_WITH = SUITES[os.environ.get("VPI_SUITE", "bookworm")]
 
 _PREFIX = "homeport-pi-"
 _AT_HOME = 'cd "${HOME:-/}" 2>/dev/null || cd /; exec "$@"'  # where a login begins
@@ -36,7 +40,7 @@ class Pi:
 
     def up(self, *options: str) -> None:
         """Makes and boots it; `virtual-pi.sh --help` tells the options."""
-        self._boot("up", *options)
+        self._boot("up", *_BOOTED_WITH, *options)
 
     def reboot(self) -> None:
         """An orderly shutdown, then a boot."""

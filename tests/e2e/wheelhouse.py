@@ -1,11 +1,8 @@
 """homeport's wheel and those of its locked dependencies: what a Pi without a network can be installed from."""
 
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-import pytest
 
 from tests.e2e.pi import PYTHON
 from tests.meta.sources import ROOT
@@ -21,18 +18,25 @@ def build_wheel(directory: Path, checkout: Path = ROOT) -> Path:
 
 
 def build(directory: Path) -> Path:
-    """All of them in one directory, which it returns. What is only published as source is built here."""
-    if sys.version_info[:2] != PYTHON:
-        wanted, found = (".".join(map(str, version)) for version in (PYTHON, sys.version_info[:2]))
-        pytest.fail(
-            f"the Pi's Python is {wanted}, this one {found}: its wheels would not fit; `make e2e PYTHON=python{wanted}`"
-        )
+    """All of them in one directory, which it returns, for the Pi's Python. What is only published as source is built
+    here, and has no compiled part."""
     locked = directory / "locked.txt"
     _tool(
         "uv", "export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "--output-file", str(locked)
     )
-    options = ["--quiet", "--require-hashes", "--no-deps", "--requirement", str(locked)]
-    _tool("python", "-m", "pip", "wheel", *options, "--wheel-dir", str(directory))
+    pip = ("python", "-m", "pip")
+    options = (
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(directory),
+        "--python-version",
+        ".".join(map(str, PYTHON)),
+    )
+    _tool(*pip, "download", *options, "--require-hashes", "--requirement", str(locked))
+    for source in directory.glob("*.tar.gz"):
+        _tool(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", str(directory), str(source))
+        source.unlink()
     build_wheel(directory)
     return directory
 
