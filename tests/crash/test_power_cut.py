@@ -35,7 +35,7 @@ def test_whatever_the_power_cut_hits_the_right_version_serves_from_whole_files(p
         home.stop()
         places = [f"{name}@{phase}" for name in record_points(home, mode) for phase in PHASES]
         before = "first" if mode == "crash" else "recorded-good"
-        chosen = places[:: int(os.environ.get("POWER_CUT_STRIDE", "3"))]
+        chosen = places[:: int(os.environ.get("POWER_CUT_STRIDE", "5"))]
         for number, place in enumerate(chosen):
             version = f"{mode}-{number}"
             body = die_at(home, place, mode, version, DYING_HOW="power", DYING_MOUNT=plug.mounts)

@@ -106,7 +106,7 @@ def test_whatever_a_power_cut_hits_the_data_is_old_or_new(plug: Plug) -> None:
         backup = prepare(home)
         recorded(home, backup)
         ends = set()
-        for place in recorded(home, backup)[:: int(os.environ.get("POWER_CUT_STRIDE", "2"))]:
+        for place in recorded(home, backup)[:: int(os.environ.get("POWER_CUT_STRIDE", "4"))]:
             before = home.starts()
             start_watched(home, DYING_AT=place, DYING_HOW="power", DYING_MOUNT=plug.mounts)
             asked(home, backup)

@@ -287,9 +287,13 @@ def test_a_download_and_a_websocket_go_on_until_the_drain_is_over(served: Served
 @contextmanager
 def another(pi: Pi, port: int) -> Iterator[None]:
     """Somebody else listens at this port."""
+    answers = ("curl", "--silent", "--output", "/dev/null", f"127.0.0.1:{port}")
+    wait_for(
+        "the port", lambda: pi.run(*answers, check=False).returncode == 7
+    )  # who is drained has it till then
     command = ("python3", "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", "/opt")
     pi.run("systemd-run", "--unit=another", *command)
-    wait_for("somebody else", lambda: pi.run("curl", "-s", f"127.0.0.1:{port}", check=False).returncode == 0)
+    wait_for("somebody else", lambda: pi.run(*answers, check=False).returncode == 0)
     try:
         yield
     finally:

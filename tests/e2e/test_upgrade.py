@@ -122,8 +122,9 @@ def installed(pi: Pi, wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture
 def homeport(installed: Installed) -> Installed:
     """As it was after its installation: tests come in any order."""
-    changed = installed.pi.run("ls", "/var/lib/homeport-upgrade/last.json", check=False).returncode == 0
-    if changed or running(installed) != "0.1.0":
+    ended = installed.pi.run("ls", "/var/lib/homeport-upgrade/last.json", check=False).returncode == 0
+    begun = programs(installed) not in ([], ["0.1.0"])
+    if ended or begun or running(installed) != "0.1.0":
         places = f"{REMEMBERED} opt/homeport.d var/lib/homeport-upgrade"
         installed.pi.run("systemctl", "stop", "homeport-upgrade", "homeport", "app", check=False)
         installed.pi.run("sh", "-ec", f"cd /; rm -rf {places}; tar --acls -xpf /root/before.tar")
@@ -255,7 +256,9 @@ def test_pips_failure_is_told_while_the_old_one_serves(homeport: Installed) -> N
 BAD = {"0.1.2": "it ended 3 times", "0.1.3": "did not become ready", "0.1.4": "it ended 3 times"}
 
 
-@pytest.mark.parametrize("version", [pytest.param("0.1.2", marks=LONG), "0.1.3", "0.1.4"])
+@pytest.mark.parametrize(
+    "version", [pytest.param("0.1.2", marks=LONG), pytest.param("0.1.3", marks=LONG), "0.1.4"]
+)
 def test_what_does_not_come_up_returns_within_two_minutes(homeport: Installed, version: str) -> None:
     """State, deployments and deliveries as before; the service never blinks."""
     known, told, run = history(homeport), units(homeport), service(homeport)
@@ -350,7 +353,7 @@ def test_a_power_cut_before_it_is_handed_over_leaves_the_old_version(
     ("version", "phase"),
     [
         ("0.1.1", "switching"),
-        ("0.1.4", "starting"),
+        pytest.param("0.1.4", "starting", marks=LONG),
         pytest.param("0.1.4", "returning", marks=LONG),
         pytest.param("0.1.1", "prepared", marks=LONG),
         pytest.param("0.1.1", "starting", marks=LONG),
