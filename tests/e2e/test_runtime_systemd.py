@@ -339,10 +339,12 @@ async def test_both_ways_see_the_same(
         one, other = [await way.look(unit) for way in ways]
         assert one == other
     first, second = [await way.memory(UNIT) for way in ways]
-    assert first is not None
-    assert second is not None
-    assert 0 < first < 64 << 20
-    assert abs(first - second) < 1 << 20
+    counts = "test -e /sys/fs/cgroup/memory || grep memory /sys/fs/cgroup/cgroup.controllers"
+    if pi.run("sh", "-c", counts, check=False).returncode:
+        assert (first, second) == (None, None)  # a machine that does not count memory
+    else:
+        assert 0 < (first or 0) < 64 << 20
+        assert abs((first or 0) - (second or 0)) < 1 << 20
     assert [await way.memory("nope.service") for way in ways] == [None, None]
     await ways[0].close()
 
