@@ -5,11 +5,13 @@ was cut off by the agent's end is not measured: half of an outage would be told 
 """
 
 import asyncio
-from contextlib import suppress
+import logging
 
 from agent.core.model import Outage
 from agent.core.outage import Asked, measured, pause
 from agent.core.ports import Clock, Knock
+
+log = logging.getLogger(__name__)
 
 
 class Lookout:
@@ -38,8 +40,11 @@ class Lookout:
         if task is None:
             return None
         task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait(
+            {task}
+        )  # awaited itself, it would take a cancellation that is meant for the caller
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            log.error("the outage is not told whole: %s", failure, exc_info=failure)
         return measured(self._asked)
 
     async def _look(self, door: Knock) -> None:

@@ -13,6 +13,7 @@ from agent.adapters.probes import PROBES, probes_of
 from agent.core import settings
 from agent.core.model import Launch, Probed
 from agent.core.ports import Probe
+from agent.system.units import UnitError, Why
 from tests.contracts.probes import a_launch, a_response, answering, around
 from tests.fakes import START, FakeClock, FakeDisk, FakeProbe, FakeRuntime, FakeUnits
 
@@ -176,3 +177,16 @@ async def test_an_answer_of_another_release_does_not_count(tmp_path: Path, count
     await probe.ask(a_launch(tmp_path, "1-aaaaaaa"))
     await probe.ask(a_launch(tmp_path, "2-bbbbbbb"))
     assert counting.asked == 2
+
+
+@pytest.mark.parametrize(("release", "healthy"), [("1-aaaaaaa", True), ("2-bbbbbbb", False)])
+async def test_while_systemd_does_not_answer_its_last_word_about_this_release_counts(
+    tmp_path: Path, release: str, healthy: bool
+) -> None:
+    units = FakeUnits()
+    surroundings = replace(around(tmp_path), units=units)
+    probe = PROBES["unit"](settings.UnitProbe(unit="x.service"), surroundings)
+    assert (await probe.ask(a_launch(tmp_path, "1-aaaaaaa"))).healthy
+    units.errors = [UnitError(Why.UNREACHABLE, "no bus")]
+    probed = await probe.ask(a_launch(tmp_path, release))
+    assert (probed.healthy, "no bus" in probed.detail) == (healthy, True)

@@ -92,3 +92,35 @@ async def test_each_is_told_by_itself(door: Door, lookout: Lookout) -> None:
     seen = await lookout.end()
     assert seen is not None
     assert seen.failed == 0
+
+
+async def test_who_is_told_to_stop_while_it_ends_stops(door: Door, lookout: Lookout) -> None:
+    """R-SD-7: else an agent that is told to stop at a deployment's end would begin the next one."""
+
+    async def knock() -> bool:
+        door.knocked.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.1)
+        return True
+
+    door.knock = knock  # type: ignore[method-assign]
+    lookout.begin()
+    await knocked(door, 1)
+    ending = asyncio.create_task(lookout.end())
+    await asyncio.sleep(0.02)
+    ending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+
+
+async def test_a_door_that_fails_does_not_fail_the_deployment(door: Door, lookout: Lookout) -> None:
+    async def knock() -> bool:
+        door.knocked.set()
+        raise RuntimeError("no such thing")
+
+    door.knock = knock  # type: ignore[method-assign]
+    lookout.begin()
+    await knocked(door, 1)
+    assert await lookout.end() is None

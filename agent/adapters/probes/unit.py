@@ -1,6 +1,7 @@
 """A unit of systemd that must be active: a service, or a worker or a timer that belongs to it.
 
-A systemd that does not answer says nothing about the unit: then what it said last counts.
+A systemd that does not answer says nothing about the unit: then what it said last counts, but never what it said while
+another release ran.
 """
 
 import asyncio
@@ -21,27 +22,28 @@ class UnitProbe:
         self._unit, self._timeout = options.unit, options.timeout
         self._units = surroundings.units
         self._redact = surroundings.redact
-        self._last: tuple[bool, str] | None = None
+        self._last: tuple[Launch, bool, str] | None = None
         self.address: tuple[str, int] | None = None
 
-    async def ask(self, launch: Launch) -> Probed:  # noqa: ARG002 - the unit is asked, whatever it runs
+    async def ask(self, launch: Launch) -> Probed:
         """See `core.ports.Probe`."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
             async with asyncio.timeout(self._timeout):
                 state = await self._units.look(self._unit)
-            self._last = healthy, detail = state.is_active, _described(state)
+            healthy, detail = state.is_active, _described(state)
+            self._last = launch, healthy, detail
         except TimeoutError:
-            healthy, detail = self._as_before(f"systemd has not answered within {self._timeout:g} s")
+            healthy, detail = self._as_before(launch, f"systemd has not answered within {self._timeout:g} s")
         except UnitError as error:
-            healthy, detail = self._as_before(clean(self._redact(str(error))))
+            healthy, detail = self._as_before(launch, clean(self._redact(str(error))))
         return Probed(healthy=healthy, detail=f"{self._unit}: {detail}", seconds=loop.time() - began)
 
-    def _as_before(self, trouble: str) -> tuple[bool, str]:
-        if self._last is None:
+    def _as_before(self, launch: Launch, trouble: str) -> tuple[bool, str]:
+        if self._last is None or self._last[0] != launch:
             return False, trouble
-        healthy, detail = self._last
+        _, healthy, detail = self._last
         return healthy, f"{detail} when it was asked last; {trouble}"
 
 
