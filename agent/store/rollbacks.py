@@ -240,10 +240,12 @@ def releases_of(connection: sqlite3.Connection, service: str, config_hash: str) 
 def _on_probation(
     connection: sqlite3.Connection, service: str, release: str, within: float, now: datetime
 ) -> str | None:
-    """The revision of this release, if the last change of what is live was its own deployment, and not long ago. By a
+    """The revision of this release, if the last change of what is live was its own deployment, and not long ago. A held
+    service is not on probation, also if its rollback waits already: that waits for a person, the service must not. By a
     clock that was set back since it is over: to wait for it would be to go back from what served for weeks."""
     row = connection.execute(
-        "SELECT live_revision, live_since FROM services WHERE name = ?1 AND live_release = ?2 AND EXISTS("
+        "SELECT live_revision, live_since FROM services WHERE name = ?1 AND live_release = ?2"
+        " AND held_since IS NULL AND EXISTS("
         "SELECT 1 FROM deployments WHERE service = ?1 AND release = ?2 AND target IS NULL"
         " AND state = 'succeeded' AND finished_at = live_since)",
         (service, release),

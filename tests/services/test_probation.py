@@ -103,6 +103,15 @@ async def test_a_held_service_is_started_again_and_stays(novice: Ward) -> None:
     assert (await novice.names()).count("service.restarted") == 1
 
 
+async def test_who_is_held_while_its_rollback_waits_is_started_again(novice: Ward) -> None:
+    """The rollback waits for a person who resumes it, the service does not."""
+    novice.shop.runtime.die()
+    await novice.rounds()
+    await novice.shop.services.hold(SERVICE, actor="me")
+    await novice.rounds()
+    assert (await novice.names()).count("service.restarted") == 1
+
+
 async def test_without_an_earlier_release_it_is_started_again(shop: Workshop) -> None:
     assert (await shop.deploy()).state is State.SUCCEEDED
     ward = Ward(shop)
