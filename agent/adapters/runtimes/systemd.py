@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+from agent.adapters.runtimes import unitlog
 from agent.adapters.runtimes.started import Started
 from agent.core import settings
 from agent.core.errors import StepFailed
@@ -63,6 +64,7 @@ class SystemdRuntime:
         self._more = options.environment
         self._started = Started(state / "unit", options.unit, link or directory / "current")
         self._ended: str | None = None
+        self._begun = ""
         self._redact = redact
         self._units = units
         self._journal = tuple(journal)
@@ -81,10 +83,13 @@ class SystemdRuntime:
         return Running(release=release, instance=state.invocation, pid=state.pid or None)
 
     async def check(self, launch: Launch) -> None:
-        """See the port: the unit is there and can be started; its environment for this release is written.
+        """See the port: the unit is there and the agent may start it; its environment for this release is written.
 
-        Raises unit-unknown, unit-masked, systemd-unreachable."""
+        Raises unit-unknown, unit-masked, unit-refused, systemd-unreachable."""
         await self._demand_unit()
+        await self._call(
+            Verb.RESET_FAILED
+        )  # takes the same right as the other verbs, and changes nothing that runs
         await self._write_environment(launch)
 
     async def start(self, launch: Launch) -> Running:
@@ -99,7 +104,7 @@ class SystemdRuntime:
                 raise StepFailed("runtime-failed", text)
             if running is None:
                 running = await self._start(launch)
-            self._ended = None
+            self._ended, self._begun = None, running.instance
             await self._note(launch.release, running.instance)
             return Running(release=launch.release, instance=running.instance, pid=running.pid)
 
@@ -147,21 +152,26 @@ class SystemdRuntime:
 
     async def output(self) -> str:
         """See the port: the unit's last lines in the journal, which needs the group systemd-journal."""
-        state = await self._look()
-        if not state.invocation:
+        return await self._said(self._begun or (await self._look()).invocation)
+
+    async def _said(self, invocation: str) -> str:
+        """Since this invocation began, also by those that followed it."""
+        if not invocation:
             return ""
         await asyncio.sleep(JOURNAL_LAG)
-        # What it printed carries the invocation as one field, what systemd said about it as another.
-        which = [f"_SYSTEMD_INVOCATION_ID={state.invocation}", "+", f"INVOCATION_ID={state.invocation}"]
-        command = [*self._journal, "--no-pager", "--output=cat", f"--lines={OUTPUT_LINES}", *which]
+        command = [*self._journal, *unitlog.lines_of(self._unit)]
         env = {"PATH": environment.PATH, "LC_ALL": "C"}
-        limit = 4 * OUTPUT_SHOWN
         try:
-            done = await process.run(command, cwd=Path("/"), env=env, deadline=JOURNAL_SECONDS, limit=limit)
+            done = await process.run(
+                command, cwd=Path("/"), env=env, deadline=JOURNAL_SECONDS, limit=unitlog.LIMIT
+            )
         except OSError as error:
             return f"[the journal cannot be read: {error.strerror}]"
-        text = done.text if done.status == 0 else f"[the journal cannot be read: {clean(done.text)}]"
-        return tail(self._redact(clean_lines(text)), OUTPUT_SHOWN).rstrip("\n")
+        said = unitlog.since(invocation, done.text)[-OUTPUT_LINES:]
+        trouble = "" if said else unitlog.told_beside(done.text)
+        if trouble or done.status != 0:
+            return f"[the journal cannot be read: {self._redact(clean(trouble))}]"
+        return tail(self._redact(clean_lines("\n".join(said))), OUTPUT_SHOWN).rstrip("\n")
 
     # --- systemd
 
@@ -202,7 +212,7 @@ class SystemdRuntime:
 
     async def _explain(self, result: str, state: UnitState) -> StepFailed:
         """Why it does not run, and whose fault that is."""
-        output = await self.output()
+        output = await self._said(state.invocation)
         if result == "done" and state.result == "success":  # of what is over systemd does not tell more
             text = f"{self._unit} does not stay up: it has ended, or a condition in the unit is not met"
             return StepFailed("start-failed", text, output=output)
