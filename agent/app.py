@@ -10,9 +10,9 @@ is left where the journal says that it is, the state is closed last.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import tzinfo
+from datetime import UTC, tzinfo
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from agent.parts import hashes_of, keys_of, site_of, webhook_secrets_of, zone_of
 from agent.services.backup import Backups, Readers
 from agent.services.deployer import Deployer
 from agent.services.drill import Drills
+from agent.services.handover import moves, obstacle
 from agent.services.healing import Healer
 from agent.services.heartbeat import Heartbeat
 from agent.services.lanes import Lane
@@ -94,8 +95,8 @@ class Agent:
         self._polls = Polls(self.database, self.clock)
         self._make_data(state_dir)
         zone = zone_of(settings)
-        for name, service in settings.services.items():
-            self.roster.assign(self._make_crew(name, service, zone))
+        for name in settings.services:
+            self.roster.assign(self._make_crew(name, settings, zone))
         self.room = Room(
             self.database, self.events, self.clock, why=lambda: self.ballast.why,
             restore=lambda: in_thread(self.ballast.restore), wake=self._wake_all,
@@ -137,10 +138,14 @@ class Agent:
             store=store, backups=self.backups, rows=restores, readers=readers, clock=self.clock
         )
 
-    def _make_crew(self, name: str, service: options.Service, zone: tzinfo) -> Crew:
-        site = site_of(
+    def _site_of(self, name: str, settings: Settings, zone: tzinfo = UTC) -> Site:
+        service = settings.services[name]
+        return site_of(
             name, service, self._state_dir, self._secrets, self.clock, self.units, zone, self._ensure_room
         )
+
+    def _make_crew(self, name: str, settings: Settings, zone: tzinfo) -> Crew:
+        site, service = self._site_of(name, settings, zone), settings.services[name]
         self.pollers.pop(name, None)
         beside: dict[str, Callable[[], Awaitable[None]]] = {}
         if service.source.poll:
@@ -305,6 +310,7 @@ class Agent:
             keys=keys_of(settings, secrets),
             config_hash=hashes_of(settings),
         )
+        await self._demand_successors(settings, differs.changed)
         await self.monitor.prime(differs.added)
         live = [name for name in settings.services if await self.services.live(name) is not None]
         if self.server.context.stopping:
@@ -319,12 +325,21 @@ class Agent:
             **structs.asdict(differs),
         )
 
+    async def _demand_successors(self, settings: Settings, changed: Sequence[str]) -> None:
+        """Raises ConfigError for services that could not go on as what the file makes of them."""
+        found = [
+            await obstacle(self._site_of(name, settings), self.services)
+            for name in changed
+            if moves(self._settings.services[name], settings.services[name])
+        ]
+        if problems := [problem for problem in found if problem is not None]:
+            raise ConfigError(problems, file=self.reloading.status().file)
+
     def _exchange(
         self, settings: Settings, secrets: Secrets, context: Context, differs: Difference, zone: tzinfo
     ) -> None:
         self._secrets.adopt(secrets)
-        changed = {name: settings.services[name] for name in differs.added + differs.changed}
-        crews = [self._make_crew(name, service, zone) for name, service in changed.items()]
+        crews = [self._make_crew(name, settings, zone) for name in differs.added + differs.changed]
         self._settings, self.server.context = settings, context
         for crew in crews:
             self.roster.assign(crew)

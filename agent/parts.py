@@ -6,6 +6,7 @@
 import os
 from collections.abc import Callable
 from datetime import UTC, tzinfo
+from functools import partial
 from pathlib import Path
 
 from agent.adapters.builder import ShellBuilder
@@ -15,7 +16,14 @@ from agent.adapters.isolated import IsolatedBuilder
 from agent.adapters.knock import door_of
 from agent.adapters.probes import Surroundings, TwoSides, probes_of
 from agent.adapters.releases import ReleaseDirectory
-from agent.adapters.runtimes import RUNTIMES, BlueGreen, Place, SideBySide
+from agent.adapters.runtimes import (
+    RUNTIMES,
+    BlueGreen,
+    Place,
+    SideBySide,
+    demand_no_other,
+    notes_in,
+)
 from agent.adapters.source import GitSource
 from agent.adapters.workshop import Workshop
 from agent.core import installing, isolation
@@ -25,7 +33,7 @@ from agent.core.fingerprint import fingerprint
 from agent.core.freeze import freeze_of
 from agent.core.ports import Builder, Clock
 from agent.core.settings import Settings
-from agent.services.site import Room, Site, no_room
+from agent.services.site import Demand, Room, Site, no_demand, no_room
 from agent.system import environment, zones
 from agent.system.secrets import Secrets
 from agent.system.units import Units
@@ -78,8 +86,16 @@ def site_of(
         probes_at_rest=probes_at_rest,
         door=front or door_of(service.health.probes),
         freeze=freeze_of(service.deploy, zone),
+        alone=alone_of(service, place.state, units),
         room=room,
     )
+
+
+def alone_of(service: options.Service, state: Path, units: Units) -> Demand:
+    """Side by side it may go on as what it was before, until a person ends that: it listens elsewhere."""
+    if service.blue_green is not None:
+        return no_demand
+    return partial(demand_no_other, notes_in(state), installing.names_of(service), units)
 
 
 def builder_of(

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,19 @@ from typing import Any
 import pytest
 import yaml
 
+from agent import app
+from agent.adapters.runtimes.started import Started
 from agent.app import Agent
 from agent.cli.configuration import load
 from agent.core.errors import ConfigError, Unavailable
+from agent.core.model import Release
+from agent.system.units import UnitError, UnitState, Why
+from tests.fakes import FakeUnits
 
 TOKEN = "a-token-of-the-tests-0123456789"
+LIVE = (
+    "INSERT INTO services(name, live_release, live_revision, live_since) VALUES('app', '1-aaaaaaa', 'a', ?)"
+)
 
 
 class House:
@@ -107,6 +115,70 @@ async def test_a_reload_that_cannot_be_done_changes_nothing_at_all(
             == ["app", "new"]
         )
         assert context.states()["new"] == ("none", "")
+
+
+async def test_a_service_that_still_runs_as_another_unit_is_not_started_twice_by_a_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = FakeUnits("active")
+    monkeypatch.setattr(app, "Systemd", lambda: units)
+    house, named = House(tmp_path), {"kind": "systemd", "unit": "old.service"}
+    async with house.open() as agent:
+        house.write(app={"runtime": named}, other={})
+        await agent.reloading.reload("me")
+        await agent.database.write(lambda connection: connection.execute(LIVE, (1,)).rowcount)
+        Started(tmp_path / "state" / "run" / "app" / "unit", "old.service", tmp_path / "app").note(
+            "1-aaaaaaa", "i"
+        )
+        for wanted in (named | {"unit": "new.service"}, {"kind": "process", "command": ["sleep", "1"]}):
+            before = house.seen()
+            house.write(app={"runtime": wanted}, other={})
+            with pytest.raises(ConfigError) as error:
+                await agent.reloading.reload("me")
+            (problem,) = error.value.problems
+            assert (problem.path, "old.service" in problem.message) == ("services.app.runtime", True)
+            assert house.seen() == before
+            assert agent.reloading.status().stale
+        units.state = UnitState(load="loaded", active="inactive", sub="dead")
+        (tmp_path / "app" / "releases" / "1-aaaaaaa").mkdir(parents=True)
+        done = await agent.reloading.reload("me")
+        assert (done.changed, agent.reloading.status().stale) == (("app",), False)
+
+
+@pytest.mark.parametrize("why", [Why.UNKNOWN, Why.REFUSED])
+async def test_a_unit_that_cannot_take_over_leaves_what_runs_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: Why
+) -> None:
+    """The unit is not written, or `homeport install` was not run: the agent must not end its own process for it."""
+    units = FakeUnits("inactive", load="not-found" if why is Why.UNKNOWN else "loaded")
+    monkeypatch.setattr(units, "call", raising(UnitError(why, "no")))
+    monkeypatch.setattr(app, "Systemd", lambda: units)
+    house, process = House(tmp_path), {"kind": "process", "command": ["sleep", "600"]}
+    release = tmp_path / "app" / "releases" / "1-aaaaaaa"
+    release.mkdir(parents=True)
+    house.write(app={"runtime": process}, other={})
+    async with house.open() as agent:
+        await agent.reloading.reload("me")
+        await agent.database.write(lambda connection: connection.execute(LIVE, (1,)).rowcount)
+        runtime = agent.sites["app"].runtime
+        running = await runtime.start(
+            agent.sites["app"].launch(Release(name="1-aaaaaaa", service="app", revision="a"))
+        )
+        try:
+            house.write(app={"runtime": {"kind": "systemd", "unit": "app.service"}}, other={})
+            with pytest.raises(ConfigError) as error:
+                await agent.reloading.reload("me")
+            assert [problem.path for problem in error.value.problems] == ["services.app.runtime"]
+            assert await runtime.look() == running
+        finally:
+            await runtime.stop()
+
+
+def raising(error: Exception) -> Callable[..., Awaitable[None]]:
+    async def act(*_: object, **__: object) -> None:
+        raise error
+
+    return act
 
 
 async def test_while_the_agent_ends_nothing_is_taken_up(house: House) -> None:

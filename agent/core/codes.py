@@ -208,6 +208,9 @@ CODES: dict[str, Code] = {
     "unit-refused": Code(
         "Allow the agent's user to start and stop this unit: a rule of polkit that names the unit and the verbs."
     ),
+    "unit-left-running": Code(
+        "`sudo systemctl disable --now UNIT` ends what the service ran as before; then do it again."
+    ),
     "unit-stuck": Code(
         "Look at `systemctl list-jobs`, which shows what the job waits for; `sudo systemctl cancel` ends it."
     ),

@@ -23,7 +23,7 @@ from agent.services.heartbeat import within
 from agent.services.lookout import Lookout
 from agent.services.persistence import Step, persistent
 from agent.services.progress import Progress
-from agent.services.replace import promote, replace
+from agent.services.replace import demand, promote, replace
 from agent.services.rollback import WayBack
 from agent.services.site import Site
 from agent.services.step import Ended, Saves, ended_by, hint_of, release_of
@@ -150,7 +150,7 @@ class Deployer:
             change = Change(backup=backup.id, detail=f"{backup.id}, {backup.bytes} bytes, read back")
         within(patience.FILES, State.BACKING_UP)
         await site.releases.verify(release.name)
-        await site.runtime.check(site.launch(release))
+        await demand(site, site.launch(release))
         return Ended(Outcome.OK, change)
 
     async def _switch(self, deployment: Deployment) -> Ended:

@@ -67,6 +67,7 @@ class Healer:
         self._release = ""
         self._restarts = Restarts()
         self._gave_up = False
+        self._trouble = ""
 
     async def run(self) -> None:
         """Heals until it is cancelled."""
@@ -87,8 +88,11 @@ class Healer:
             try:
                 acted = await self._treat()
             except StepFailed as failure:
-                log.warning("%s cannot be looked at: %s", self._site.name, failure)
+                if str(failure) != self._trouble:  # told once: a person may need a while
+                    log.warning("%s cannot be healed: %s", self._site.name, failure)
+                self._trouble = str(failure)
                 return
+            self._trouble = ""
         if acted:
             within(patience.asking(self._site.settings.health))
             with suppress(Unavailable):  # the monitor looks again by itself
@@ -109,6 +113,7 @@ class Healer:
         live = await self._services.live(site.name)
         if live is None or await self._in_hand(site.name):
             return False
+        await site.alone()
         release = Release(name=live.release, service=site.name, revision=live.revision)
         seen = await observe(site.runtime, site.probes_at_rest, site.launch(release), self._clock)
         detail = seen.complaint if seen.instance is not None else "the process is not running"

@@ -30,7 +30,8 @@ class Reloading(Generic[T]):
     """The file and what is in force of it.
 
     `stamp` is another value whenever the file was written. `load` reads and checks the file as a whole; it raises
-    ConfigError with every problem. `apply` puts what was loaded in force in one go; if it raises, nothing changed.
+    ConfigError with every problem. `apply` puts what was loaded in force in one go; if it raises, nothing changed. It
+    may raise ConfigError as well: what the file says is right, and cannot count yet.
     """
 
     def __init__(
@@ -77,11 +78,10 @@ class Reloading(Generic[T]):
         changed."""
         async with self._turn:
             try:
-                loaded = await self._read()
+                done = await self._apply(await self._read())
             except ConfigError as error:
                 await self._refuse(error, actor)
                 raise
-            done = await self._apply(loaded)
             self._status = ConfigStatus(file=done.file, loaded_at=done.loaded_at)
             log.info(
                 "%s is in force: added %s, changed %s, removed %s",

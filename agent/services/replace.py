@@ -29,6 +29,13 @@ class Replaced:
     how: str = ""
 
 
+async def demand(site: Site, launch: Launch) -> None:
+    """Before anything is switched: the runtime has what it needs, and the service would not run twice. Raises
+    StepFailed."""
+    await site.alone()
+    await site.runtime.check(launch)
+
+
 async def replace(site: Site, release: Release) -> Replaced:
     """Makes `release` the one that runs and that `current` names. Raises StepFailed.
 
@@ -52,6 +59,8 @@ async def _replace(site: Site, release: Release) -> Replaced:
     running = (
         await site.runtime.look()
     )  # before `current` changes: what somebody else started runs what it names
+    if running is None:
+        await site.alone()
     if await site.releases.current() != release.name:
         await site.releases.point(release.name)
     if running is not None and running.release == release.name:

@@ -26,7 +26,7 @@ from agent.services.health import watch
 from agent.services.heartbeat import within
 from agent.services.lookout import Lookout
 from agent.services.progress import Progress
-from agent.services.replace import promote, replace
+from agent.services.replace import demand, promote, replace
 from agent.services.site import Site
 from agent.services.step import Ended, Saves, hint_of
 from agent.store.journal import Journal
@@ -155,7 +155,7 @@ class WayBack:
         await construct(site, self._journal, spare, self._progress.listener(deployment))
         within(patience.FILES, GOING_BACK)
         await site.releases.verify(spare.name)
-        await site.runtime.check(site.launch(spare))
+        await demand(site, site.launch(spare))
         return spare
 
     async def _give_up(self, deployment: Deployment) -> Ended:
@@ -226,7 +226,7 @@ class WayBack:
     async def _check(self, release: Release) -> None:
         within(patience.FILES, GOING_BACK)
         await self._site.releases.verify(release.name)
-        await self._site.runtime.check(self._site.launch(release))
+        await demand(self._site, self._site.launch(release))
 
     async def _serves(self, name: str | None) -> bool:
         """Whether this release is live, has proved itself, and really runs."""

@@ -10,10 +10,15 @@ from agent.core.ports import Beside, Builder, Knock, Probe, Releases, Runtime, S
 from agent.core.settings import Service
 
 Room = Callable[[], Awaitable[None]]
+Demand = Callable[[], Awaitable[None]]
 
 
 async def no_room() -> None:
     """Nothing was put aside for a full disk."""
+
+
+async def no_demand() -> None:
+    """The service never was anything else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,9 @@ class Site:
     """The runtime, if versions change over side by side."""
     freeze: Freeze = NEVER
     """When nothing is deployed by itself."""
+    alone: Demand = no_demand
+    """Before anything is started: nothing runs on as what the service was by an earlier configuration. Raises
+    unit-left-running."""
     room: Room = no_room
     """Before anything is stopped: sees to it that a full disk has what a start needs, as far as it can."""
 

@@ -13,14 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.runtimes import RUNTIMES, Place
+from agent.adapters.runtimes import RUNTIMES, Place, demand_no_other, notes_in
 from agent.adapters.runtimes.process import ProcessRuntime
+from agent.adapters.runtimes.started import Started
 from agent.core import settings
 from agent.core.errors import StepFailed
 from agent.core.model import Fault, Running
 from agent.core.ports import Runtime
 from agent.system import daemon
 from agent.system.process import boot_id, members, stat_of
+from agent.system.units import UnitError, Why
 from tests.fakes import FakeDisk, FakeRuntime, FakeUnits
 from tests.system.services import (
     FAMILY,
@@ -718,3 +720,38 @@ async def test_what_the_agent_started_itself_ends_before_its_unit_is_started(tmp
     assert alive(pid_of(running))
     await unit.stop()
     assert not alive(pid_of(running))
+
+
+# --- from one unit to another
+
+
+def a_note(tmp_path: Path, unit: str) -> Path:
+    """The agent has started the service as this unit."""
+    path = tmp_path / "run" / "scraper" / "unit"
+    Started(path, unit, tmp_path / "current").note("1-aaaaaaa", "i1")
+    return path
+
+
+@pytest.mark.parametrize("active", ["active", "activating", "deactivating", "reloading"])
+async def test_a_service_is_not_started_beside_the_unit_that_it_was(tmp_path: Path, active: str) -> None:
+    """systemd may start it again, and polkit need not let the agent end it any more."""
+    note = a_note(tmp_path, "old.service")
+    with pytest.raises(StepFailed, match=r"old\.service, which the service was before, is") as failure:
+        await demand_no_other(notes_in(note.parent), ["new.service"], FakeUnits(active))
+    assert (failure.value.code, failure.value.fault) == ("unit-left-running", Fault.WORLD)
+    await demand_no_other(notes_in(note.parent), ["old.service"], FakeUnits(active))
+
+
+async def test_what_has_ended_is_forgotten_and_may_be_started_as_something_else(tmp_path: Path) -> None:
+    note = a_note(tmp_path, "old.service")
+    await demand_no_other(notes_in(note.parent), [], FakeUnits("inactive"))
+    await demand_no_other(notes_in(note.parent), [], FakeUnits("active"))
+
+
+async def test_what_nobody_can_be_asked_about_is_not_taken_for_ended(tmp_path: Path) -> None:
+    note, units = a_note(tmp_path, "old.service"), FakeUnits("inactive")
+    units.errors = [UnitError(Why.UNREACHABLE, "no bus")]
+    with pytest.raises(StepFailed) as failure:
+        await demand_no_other(notes_in(note.parent), [], units)
+    assert failure.value.code == "systemd-unreachable"
+    assert note.exists()

@@ -27,6 +27,7 @@ HANDED_ON = {
     "adapters/transcript.py: task.timed_out": "the task, of a build or a migration",
     "adapters/runtimes/swap.py: error.code": "the table of system.units",
     "adapters/runtimes/swap.py: why.code": "the error that was caught",
+    "adapters/runtimes/started.py: error.code": "the table of system.units",
     "adapters/runtimes/systemd.py: error.code": "the table of system.units",
     "adapters/workshop.py: error.code": "the table of system.units",
     "adapters/source/layout.py: failure.code": "the error that was caught",

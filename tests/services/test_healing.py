@@ -1,6 +1,7 @@
 """A service that is unwell between deployments is started again, and in the end held."""
 
 import asyncio
+import dataclasses
 
 import pytest
 
@@ -225,3 +226,22 @@ async def test_a_service_that_nobody_can_look_at_is_left_alone(
     monkeypatch.setattr(ward.shop.runtime, "recovers", refuse)
     await ward.healer.heal()
     assert len(ward.starts) == 1
+
+
+async def test_a_service_that_runs_as_what_it_was_before_is_neither_started_nor_held(ward: Ward) -> None:
+    """A person has to end that unit; then it is started, and nobody has to resume anything."""
+    gone = asyncio.Event()
+
+    async def alone() -> None:
+        if not gone.is_set():
+            raise StepFailed("unit-left-running", "old.service, which the service was before, is active")
+
+    ward.shop.site = dataclasses.replace(ward.shop.site, alone=alone)
+    ward.hire()
+    ward.shop.runtime.die()
+    await ward.rounds(80)
+    assert len(ward.starts) == 1
+    assert await ward.shop.services.hold_of(SERVICE) is None
+    gone.set()
+    await ward.rounds(1)
+    assert len(ward.starts) == 2

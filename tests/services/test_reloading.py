@@ -23,7 +23,7 @@ class Desk:
         self.written = 0
         self.writing: Callable[[], None] = lambda: None
         self.applied: list[int] = []
-        self.refuses = False
+        self.refuses = self.early = False
         self.at_work = 0
         self.clock = clock
         self.events = EventLog(database)
@@ -45,6 +45,8 @@ class Desk:
         assert self.at_work == 1, "two reloads at once"
         await asyncio.sleep(0)
         self.at_work -= 1
+        if self.early:
+            raise ConfigError([Problem("services.app.runtime", "app.service still runs")], file=FILE)
         if self.refuses:
             raise Unavailable("store-unavailable", "not now")
         self.applied.append(loaded)
@@ -94,6 +96,17 @@ async def test_what_cannot_be_put_in_force_now_is_no_fault_of_the_file(desk: Des
         await desk.reloading.reload("me")
     assert not desk.reloading.status().stale
     assert await desk.told() == []
+
+
+async def test_what_the_file_says_too_early_is_told_until_it_can_count(desk: Desk) -> None:
+    desk.early = True
+    with pytest.raises(ConfigError):
+        await desk.reloading.reload("me")
+    assert [problem["path"] for problem in desk.reloading.status().problems] == ["services.app.runtime"]
+    desk.early = False
+    await desk.reloading.reload("me")
+    assert not desk.reloading.status().stale
+    assert [name for name, _ in await desk.told()] == ["config.invalid", "config.reloaded"]
 
 
 async def test_an_editor_that_is_half_way_through_the_file_is_waited_for(desk: Desk) -> None:

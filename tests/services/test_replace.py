@@ -1,12 +1,13 @@
 """The switch itself: once begun it is finished, and what already runs is left alone."""
 
 import asyncio
+import dataclasses
 import logging
 
 import pytest
 
 from agent.core.errors import StepFailed
-from agent.core.model import Release
+from agent.core.model import Release, State
 from agent.services.replace import finish, replace
 from tests.services.workshop import SERVICE, Workshop
 
@@ -30,6 +31,33 @@ async def test_the_link_is_set_before_the_old_process_ends(shop: Workshop) -> No
     assert acts == [
         "runtime.look", "releases.current", "releases.point", "runtime.stop", "runtime.start",
     ]  # fmt: skip
+
+
+async def left_running() -> None:
+    raise StepFailed("unit-left-running", "old.service, which the service was before, is active")
+
+
+async def test_nothing_is_touched_while_the_service_runs_as_something_else(shop: Workshop) -> None:
+    old, new = await releases(shop)
+    shop.runtime.die()
+    with pytest.raises(StepFailed, match=r"old\.service"):
+        await replace(dataclasses.replace(shop.site, alone=left_running), old)
+    assert await shop.releases.current() == new.name
+    assert shop.runtime.running is None
+
+
+async def test_a_deployment_ends_before_the_switch_while_the_service_runs_as_something_else(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, new = await releases(shop)
+    tools = shop._tools()
+    monkeypatch.setattr(shop, "_tools", lambda: tools | {"alone": left_running})
+    shop.hire()
+    shop.runtime.die()
+    ended = await shop.deploy()
+    assert (ended.state, ended.reason) == (State.FAILED, "unit-left-running")
+    assert await shop.releases.current() == new.name
+    assert not await shop.quarantined(ended.revision or "")
 
 
 async def test_what_already_runs_is_left_alone(shop: Workshop) -> None:

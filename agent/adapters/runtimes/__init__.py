@@ -7,13 +7,15 @@ from typing import Any
 
 from agent.adapters.runtimes.blue_green import BlueGreen
 from agent.adapters.runtimes.process import ProcessRuntime
+from agent.adapters.runtimes.started import demand_no_other
 from agent.adapters.runtimes.swap import Complaint, Swap
 from agent.adapters.runtimes.systemd import SystemdRuntime
 from agent.core import settings
+from agent.core.colours import Colour
 from agent.core.ports import Clock, Runtime
 from agent.system.units import Units
 
-__all__ = ["RUNTIMES", "BlueGreen", "Place", "SideBySide"]
+__all__ = ["RUNTIMES", "BlueGreen", "Place", "SideBySide", "demand_no_other", "notes_in"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,11 @@ RUNTIMES: Mapping[str, Callable[[Any, Place], Runtime]] = {
     ),
 }
 """`runtime.kind` -> what makes it of its options and its place."""
+
+
+def notes_in(state: Path) -> list[Path]:
+    """Where the runtimes of a service write down which unit they have started."""
+    return [state / "unit", *(state / colour / "unit" for colour in Colour)]
 
 
 def _unit(options: settings.SystemdRuntime, at: Place) -> SystemdRuntime:

@@ -8,11 +8,16 @@ that is noted as well: that `current` names the old release again later does not
 
 import json
 import threading
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from msgspec import Struct, structs
 
+from agent.core.errors import StepFailed
+from agent.core.text import clean
 from agent.system import files
+from agent.system.threads import in_thread
+from agent.system.units import UnitError, Units
 
 
 class Note(Struct, frozen=True, kw_only=True):
@@ -61,14 +66,41 @@ class Started:
 
     def _read(self) -> Note:
         """An empty one where there is none, or where it is of another unit."""
-        try:
-            found = json.loads(self._path.read_bytes())
-            note = Note(**{name: str(found[name]) for name in Note.__struct_fields__})
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
-            return Note()
+        note = _note_in(self._path)
         return note if note.unit == self._unit else Note()
 
     def _write(self, note: Note) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         files.remove_asides(self._path)
         files.write_atomic(self._path, json.dumps(structs.asdict(note)).encode("ascii"))
+
+
+async def demand_no_other(notes: Iterable[Path], own: Collection[str], units: Units) -> None:
+    """That no unit runs which the agent started the service as under an earlier configuration: these are its notes.
+    One that has ended is forgotten: it may be somebody else's by now. Raises unit-left-running, systemd-unreachable."""
+    for path in notes:
+        try:
+            unit = (await in_thread(_note_in, path)).unit
+            if unit and unit not in own:
+                await _demand_end(unit, units)
+                await in_thread(path.unlink, missing_ok=True)
+        except OSError as error:
+            raise files.translate(error, str(path)) from error
+
+
+async def _demand_end(unit: str, units: Units) -> None:
+    try:
+        state = await units.look(unit)
+    except UnitError as error:
+        raise StepFailed(error.code, clean(f"{unit}: {error}", 512)) from error
+    if state.active not in ("inactive", "failed"):
+        raise StepFailed("unit-left-running", f"{unit}, which the service was before, is {state.active}")
+
+
+def _note_in(path: Path) -> Note:
+    """An empty one where none can be read."""
+    try:
+        found = json.loads(path.read_bytes())
+        return Note(**{name: str(found[name]) for name in Note.__struct_fields__})
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
+        return Note()
