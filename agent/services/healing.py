@@ -146,7 +146,7 @@ class Healer:
 
     async def _give_up(self, detail: str) -> None:
         count = self._site.settings.health.restarts
-        reason = clean(f"{GIVEN_UP} {count} restart{'' if count == 1 else 's'} within an hour: {detail}", 256)
+        reason = clean(f"{GIVEN_UP} {count} restart{'' if count == 1 else 's'}: {detail}", 256)
         log.error("%s: %s", self._site.name, reason)
         await self._services.hold(self._site.name, actor=ACTOR, reason=reason)
         self._gave_up = True

@@ -42,5 +42,22 @@ def test_a_service_that_needs_long_to_start_is_given_that_time() -> None:
     assert after(100.0).due(150.0, 3, 300.0) == 250.0
 
 
+@pytest.mark.parametrize(
+    ("limit", "settling"), [(3, 20.0), (3, 1200.0), (9, 20.0), (100, 20.0), (1, 90000.0)]
+)
+def test_who_stays_unwell_is_given_up_after_so_many_tries_however_long_they_take(
+    limit: int, settling: float
+) -> None:
+    restarts, now = Restarts(), 0.0
+    while (due := restarts.due(now, limit, settling)) is not None:
+        now += due
+        if due == 0.0:
+            restarts = restarts.after(now)
+            now += 15.0
+        assert now < 1e7, "for ever"
+    assert len(restarts.at) == limit
+
+
 def test_what_is_an_hour_old_is_forgotten() -> None:
-    assert after(0.0, 10.0, WITHIN + 5).at == (10.0, WITHIN + 5)
+    assert after(0.0, 10.0, 20.0).due(WITHIN - 1, 3, SETTLING) is None
+    assert after(0.0, 10.0, 20.0).due(WITHIN, 3, SETTLING) == 0.0

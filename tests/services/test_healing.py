@@ -96,7 +96,7 @@ async def test_who_stays_sick_is_held_after_so_many_restarts_and_left_alone(ward
     held = await ward.shop.services.hold_of(SERVICE)
     assert held is not None
     assert (held.actor, held.reason) == (
-        "homeport", f"still unwell after 3 restarts within an hour: {release} is sick",
+        "homeport", f"still unwell after 3 restarts: {release} is sick",
     )  # fmt: skip
     ward.hire()
     await ward.rounds(300)
