@@ -64,7 +64,9 @@ def site_of(
     front = front_of(service)
     place = Place(
         service=name, directory=directory, state=state_dir / "run" / name, units=units, redact=redact,
-        beside=SideBySide(rules=service.blue_green, complaint=front.complaint, clock=clock)
+        beside=SideBySide(
+            rules=service.blue_green, front=front.port, complaint=front.complaint, clock=clock
+        )
         if service.blue_green is not None and front is not None else None,
     )  # fmt: skip
     hands, builder = builder_of(name, service, units, redact)

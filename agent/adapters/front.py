@@ -19,7 +19,7 @@ class Front:
         parts = urlsplit(url)
         self._host = parts.hostname or ""
         self._secure = parts.scheme == "https"
-        self._port = parts.port or (443 if self._secure else 80)
+        self.port = parts.port or (443 if self._secure else 80)
         self._verify = verify_tls
         self._request = request_to(parts)
 
@@ -60,9 +60,9 @@ class Front:
         name = self._host if context is not None else None
         try:
             return await asyncio.open_connection(
-                "127.0.0.1", self._port, ssl=context, server_hostname=name, limit=LINE
+                "127.0.0.1", self.port, ssl=context, server_hostname=name, limit=LINE
             )
         except ConnectionRefusedError:
             return await asyncio.open_connection(
-                self._host, self._port, ssl=context, server_hostname=name, limit=LINE
+                self._host, self.port, ssl=context, server_hostname=name, limit=LINE
             )

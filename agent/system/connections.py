@@ -12,6 +12,11 @@ def to_port(port: int) -> int:
     return sum(1 for _ in _sockets(_ESTABLISHED, _REMOTE, port))
 
 
+def clients_of(port: int) -> frozenset[str]:
+    """Who is connected to a port of this machine: a word for each connection. Blocks."""
+    return frozenset(f"{words[_LOCAL]}-{words[_REMOTE]}" for words in _sockets(_ESTABLISHED, _LOCAL, port))
+
+
 def is_taken(port: int) -> bool:
     """Whether somebody listens there, at whatever address. Blocks."""
     return any(True for _ in _sockets(_LISTEN, _LOCAL, port))

@@ -103,6 +103,7 @@ async def test_a_trusted_certificate_must_be_of_that_name(
 async def test_who_is_connected_to_a_port_is_counted_and_a_listener_is_seen() -> None:
     port = free_port()
     assert (connections.is_taken(port), connections.to_port(port)) == (False, 0)
+    assert connections.clients_of(port) == frozenset()
     gone = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -115,7 +116,7 @@ async def test_who_is_connected_to_a_port_is_counted_and_a_listener_is_seen() ->
     async with server:
         assert (connections.is_taken(port), connections.to_port(port)) == (True, 0)
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-        assert connections.to_port(port) == 1
+        assert (connections.to_port(port), len(connections.clients_of(port))) == (1, 1)
         writer.close()
         await writer.wait_closed()
         await gone.wait()

@@ -1,5 +1,6 @@
 """Versions that change over side by side: the real deployer, lane and runtime over a systemd and an nginx in memory."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -153,6 +154,39 @@ async def test_a_service_that_is_ill_is_started_again_in_the_colour_that_serves(
         assert not (tmp_path / "blue").is_symlink()
         await runtime.start(shop.site.launch((await shop.journal.releases("scraper"))[0]))
         assert shop.colours() == {"blue": deployment.release}
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_who_was_connected_to_nginx_at_the_swap_may_still_come(tmp_path: Path, *, stays: bool) -> None:
+    """nginx's old workers know only the old one: an upload reaches it when it is whole, say."""
+
+    async def guest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(guest, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    rules = SETTINGS["blue_green"] | {"url": f"http://127.0.0.1:{port}/", "drain": 60}
+    async with server, twin_workshop(tmp_path, blue_green=rules) as shop:
+        await shop.deploy()
+        _, user = await asyncio.open_connection("127.0.0.1", port)
+        shop.wire.forget()
+        await shop.push()
+        began = []
+
+        async def swapped() -> None:
+            began.append(shop.clock.monotonic())
+            if not stays:
+                user.close()
+                await user.wait_closed()
+
+        shop.wire.when("ended/runtime.retire/1", swapped)
+        assert await shop.work()
+        took = shop.clock.monotonic() - began[0]
+        assert took >= 60 if stays else took < 30, took
+        assert list(shop.colours()) == ["green"]
+        user.close()
 
 
 async def test_a_reboot_starts_what_served_and_nothing_else(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from agent.adapters.front import Front
 from agent.adapters.runtimes.blue_green import BlueGreen
 from agent.adapters.runtimes.swap import Swap
 from agent.core import settings, upstreams
@@ -179,12 +180,12 @@ def side_by_side(shop: Workshop, twins: Twins, directory: Path) -> WiredTwins:
     options, rules = shop.settings.runtime, shop.settings.blue_green
     assert isinstance(options, settings.SystemdRuntime)
     assert rules is not None
-    units = shop._wired("units", twins)
+    units, front = shop._wired("units", twins), Front(rules.url).port
     table = directory / "upstreams.json"
     table.write_text(upstreams.table_of({SERVICE: PORTS}))
     silent = ("/bin/true",)
     swap = Swap(
-        SERVICE, PORTS, noted=directory / "state" / "serving", units=units, clock=shop.clock,
+        SERVICE, PORTS, front=front, noted=directory / "state" / "serving", units=units, clock=shop.clock,
         complaint=twins.ask, journal=silent, table=table, place=twins.place,
     )  # fmt: skip
     runtime = WiredTwins(

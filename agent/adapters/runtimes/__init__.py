@@ -20,9 +20,10 @@ __all__ = ["RUNTIMES", "BlueGreen", "Place", "SideBySide", "demand_no_other", "n
 
 @dataclass(frozen=True, kw_only=True)
 class SideBySide:
-    """How versions change over beside each other; `complaint` asks as users do."""
+    """How versions change over beside each other; `complaint` asks as users do, at the port `front`."""
 
     rules: settings.BlueGreen
+    front: int
     complaint: Complaint
     clock: Clock
 
@@ -73,6 +74,7 @@ def _two_units(options: settings.SystemdRuntime, at: Place, beside: SideBySide) 
     swap = Swap(
         at.service,
         beside.rules.ports,
+        front=beside.front,
         noted=at.state / "serving",
         units=at.units,
         clock=beside.clock,

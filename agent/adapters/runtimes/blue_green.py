@@ -196,11 +196,11 @@ class BlueGreen:
             await self._runtimes[keep.other].stop()
 
     async def _drain(self, colour: Colour) -> None:
-        """Waits until nobody is connected any more; nginx's old workers go on with what they have begun."""
+        """Waits until nobody is connected any more, and nobody will be: nginx's old workers go on with their guests."""
         port, began = port_of(colour, self._rules.ports), self._clock.monotonic()
         quiet = began
         while (now := self._clock.monotonic()) - began < self._rules.drain and now - quiet < QUIET:
-            if await in_thread(connections.to_port, port):
+            if await in_thread(connections.to_port, port) or await self._swap.guests():
                 quiet = now
             await self._clock.sleep(DRAIN_LOOK)
 

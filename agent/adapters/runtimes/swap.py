@@ -13,7 +13,7 @@ from agent.core.colours import Colour, port_of
 from agent.core.errors import StepFailed
 from agent.core.ports import Clock
 from agent.core.text import clean
-from agent.system import files
+from agent.system import connections, files
 from agent.system.threads import in_thread
 from agent.system.units import UnitError, Units, Verb, Why
 from agent.system.upstream import REFUSED
@@ -31,13 +31,15 @@ Complaint = Callable[[], Awaitable[str]]
 
 
 class Swap:
-    """Of one service. `noted` is the file that keeps what was proven last; `table` and `place` are root's."""
+    """Of one service. `front` is the port at which users ask nginx; `noted` is the file that keeps what was proven
+    last; `table` and `place` are root's."""
 
     def __init__(
         self,
         service: str,
         ports: upstreams.Ports,
         *,
+        front: int,
         noted: Path,
         units: Units,
         clock: Clock,
@@ -49,6 +51,8 @@ class Swap:
     ) -> None:
         self._service = service
         self._ports = ports
+        self._front = front
+        self._guests: frozenset[str] | None = None
         self._noted = noted
         self._units = units
         self._clock = clock
@@ -101,6 +105,8 @@ class Swap:
         if await in_thread(self._read_file) is colour and await in_thread(self._proven) is colour:
             return f"{where}, as before"
         await self._order(colour)
+        self._guests = None
+        await self.guests()
         try:
             await self._prove(colour)
         except StepFailed as failure:
@@ -109,6 +115,14 @@ class Swap:
             raise
         await self._note(colour)
         return where
+
+    async def guests(self) -> frozenset[str]:
+        """Who of those that were connected to nginx at the last swap still is. Its workers from before go on with them,
+        and know only whom they sent users to then: an upload gets there when it is whole. An agent that did not see the
+        swap takes all that are connected now."""
+        now = await in_thread(connections.clients_of, self._front)
+        self._guests = now if self._guests is None else self._guests & now
+        return self._guests
 
     async def _order(self, colour: Colour) -> None:
         unit = upstreams.unit_of(self._service, colour)
