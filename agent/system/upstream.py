@@ -3,15 +3,18 @@
     python -I -m agent.system.upstream scraper-green
 
 The instance's name is all that the agent can say. What it may mean stands in a table that only root writes. The file is
-there whole or as it was before: nginx tries it, and what it refuses goes. Blocking, and one at a time.
+there whole or as it was before: nginx tries it, and what it refuses goes, as does what takes too long
+(TimeoutStartSec=). Blocking, and one at a time.
 """
 
 import fcntl
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from agent.core import upstreams
 from agent.core.colours import Colour
@@ -35,10 +38,10 @@ def swap(service: str, colour: Colour, ports: upstreams.Ports, place: Path = Pat
     """nginx sends the users of a service to this colour. Raises NotSwappedError, OSError."""
     path = place / Path(upstreams.path_of(service)).name
     before = _read(path)
-    files.remove_asides(path)
-    files.write_atomic(path, upstreams.text_of(service, colour, ports).encode(), mode=0o644)
     told = False
     try:
+        files.remove_asides(path)
+        files.write_atomic(path, upstreams.text_of(service, colour, ports).encode(), mode=0o644)
         _try(service)
         told = True
         _take_up()
@@ -128,8 +131,16 @@ def _alone() -> Iterator[None]:
         yield
 
 
+def _give_up(number: int, frame: FrameType | None) -> None:
+    """As if nginx had refused it. What is done then is not broken off again: systemd waits for it (TimeoutStopSec=)."""
+    del frame
+    signal.signal(number, signal.SIG_IGN)
+    raise NotSwappedError("it took too long: systemd ended it")
+
+
 def main(arguments: list[str]) -> int:
     """0 done, 1 not done, 2 asked for what there is not."""
+    signal.signal(signal.SIGTERM, _give_up)
     asked = upstreams.asked(arguments[0]) if len(arguments) == 1 else None
     try:
         ports = upstreams.ports_in(Path(upstreams.TABLE).read_text("utf-8"), asked[0]) if asked else None
