@@ -1,6 +1,7 @@
 """`homeport install --nginx`: writes the sites, has nginx try them, and reloads it. What is a person's stays."""
 
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class Proxy:
         )
         sites, self._notes = proxy.sites(settings, _templates(), given, lambda path: Path(path).is_file())
         self._sites = sites
-        self._files = proxy.first_upstreams(settings, _read)
+        self._files = proxy.first_upstreams(settings, _read, os.path.islink)
         for site in sites:
             before = _read(site.path)
             if before and not proxy.is_ours(before):
@@ -103,7 +104,7 @@ def _demand(settings: Settings, options: argparse.Namespace) -> None:
 
 def _lacks_an_upstream(text: str) -> bool:
     """Whether it is only what is about to be written that is lacking."""
-    return re.search(r'host not found in upstream "homeport-', text) is not None
+    return re.search(r'host not found in upstream "homeport-| in \S*/homeport-upstream-', text) is not None
 
 
 def _certbot(site: proxy.Site) -> str:

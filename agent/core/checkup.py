@@ -85,11 +85,11 @@ def _of_no_unit(unit: str, load: str) -> Check:
 
 
 def of_upstream(path: str, serving: str | None) -> Check:
-    """The file by which nginx sends a service's users to one of two colours; None: it is not there, or not whole."""
+    """The file by which nginx sends a service's users to one of two colours; None: it names none."""
     name = f"nginx {path}"
     if serving is None:
         hint = "`sudo homeport install --nginx`, or the next deployment, writes it"
-        return error(name, "is not there or not whole", hint)
+        return error(name, "is not there, not whole, or names other ports", hint)
     return ok(name, f"users are sent to {serving}")
 
 

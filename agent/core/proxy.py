@@ -29,6 +29,7 @@ A firewall is advised, and not changed here. For example, in /etc/nftables.conf,
       tcp dport { 80, 443 } accept
       ip saddr 192.168.0.0/16 tcp dport 22 accept
       ip6 saddr fe80::/10 tcp dport 22 accept
+      ip saddr 192.168.0.0/16 udp dport 5353 accept comment "pi.local"
     }
   }
 Look at it with `nft -c -f /etc/nftables.conf`, then `systemctl enable --now nftables`."""
@@ -90,15 +91,20 @@ def sites(
     return found, notes
 
 
-def first_upstreams(settings: Settings, read: Callable[[str], str]) -> dict[str, str]:
-    """Upstream files by path, for services whose own is not there or not whole: a site that names one needs it."""
+def first_upstreams(
+    settings: Settings, read: Callable[[str], str], is_link: Callable[[str], bool]
+) -> dict[str, str]:
+    """Upstream files by path, for services whose own is not there or not whole: a site that names one needs it. The
+    colour that runs has a link in the service's directory."""
     wanted = {}
     for name, service in settings.services.items():
         if service.blue_green is None:
             continue
         ports, path = service.blue_green.ports, upstreams.path_of(name)
-        if upstreams.served_by(read(path), name, ports) is None:
-            wanted[path] = upstreams.text_of(name, Colour.BLUE, ports)
+        if not upstreams.is_whole(read(path)):
+            runs = {colour for colour in Colour if is_link(f"{service.directory}/{colour}")}
+            colour = Colour.GREEN if runs == {Colour.GREEN} else Colour.BLUE
+            wanted[path] = upstreams.text_of(name, colour, ports)
     return wanted
 
 
@@ -128,8 +134,9 @@ def _named(text: str, service: str, host: str, settings: Settings) -> str:
         to = settings.listen.host if ":" not in settings.listen.host else f"[{settings.listen.host}]"
         text = text.replace("127.0.0.1:8300", f"{to}:{settings.listen.port}")
         return text.replace("pi.example.org", host)
-    text = text.replace("scraper.example.org", host).replace("homeport-scraper", upstreams.name_of(service))
-    return text.replace("homeport_scraper", f"homeport_{service.replace('-', '_')}")
+    text = text.replace("homeport-scraper", upstreams.name_of(service))
+    text = text.replace("homeport_scraper", f"homeport_{service.replace('-', '_')}")
+    return text.replace("scraper.example.org", host)  # last: a host may hold any of these words
 
 
 def _with(text: str, scheme: str, port: int, certificate: Certificate, *, whole: bool) -> str:

@@ -54,15 +54,18 @@ def text_of(service: str, colour: Colour, ports: Ports) -> str:
     return _FILE.format(service=service, colour=colour, name=name_of(service), port=port_of(colour, ports))
 
 
+def is_whole(text: str) -> bool:
+    """Whether nginx can send users somewhere by it: to ports of the service, or to those that it had before."""
+    return len(_SERVER.findall(text)) == 1 and text.rstrip().endswith("}")
+
+
 def served_by(text: str, service: str, ports: Ports) -> Colour | None:
     """The colour that a file names; None for one that is not whole or not of this service."""
     for colour in Colour:
         if text == text_of(service, colour, ports):
             return colour
-    found = _SERVER.findall(text) if text.rstrip().endswith("}") else []
-    if len(found) != 1:
-        return None
-    return next((colour for colour in Colour if int(found[0]) == port_of(colour, ports)), None)
+    port = int(_SERVER.findall(text)[0]) if is_whole(text) else 0
+    return next((colour for colour in Colour if port == port_of(colour, ports)), None)
 
 
 def table_of(services: Mapping[str, Ports]) -> str:

@@ -36,7 +36,7 @@ def test_the_agents_site_bears_its_name_and_leads_to_where_it_listens() -> None:
     (site,) = made(a_configuration(listen={"port": 8301}))
     assert (site.path, site.host, site.awaits) == (AGENT_SITE, "me.example.org", "")
     assert "pi.example.org" not in site.text
-    assert site.text.count("proxy_pass http://127.0.0.1:8301;") == 2
+    assert site.text.count("proxy_pass http://127.0.0.1:8301") == 2
     assert "ssl_certificate     /etc/letsencrypt/live/me.example.org/fullchain.pem;" in site.text
 
 
@@ -46,6 +46,12 @@ def test_a_service_has_a_site_that_passes_to_its_upstream() -> None:
     assert "proxy_pass http://homeport-my-app;" in site.text
     assert "$homeport_my_app_connection {" in site.text
     assert "scraper" not in site.text
+
+
+def test_a_hosts_name_is_taken_as_it_is() -> None:
+    beside = BESIDE | {"blue_green": {"ports": [9101, 9102], "url": "https://homeport-scraper.example.org/"}}
+    (site,) = made(a_configuration(url=None, services={"my-app": beside}))
+    assert site.text.count("server_name homeport-scraper.example.org;") == 2
 
 
 def test_before_there_is_a_certificate_only_certbot_is_answered() -> None:
@@ -90,8 +96,18 @@ def test_an_upstream_that_is_not_whole_is_made_and_one_that_serves_is_left(kept:
     settings = a_configuration(services={"my-app": BESIDE})
     path = path_of("my-app")
     blue, green = (text_of("my-app", colour, (9101, 9102)) for colour in Colour)
-    assert first_upstreams(settings, lambda path: kept) == {path: blue}
-    assert first_upstreams(settings, lambda path: green) == {}
+    assert first_upstreams(settings, lambda path: kept, lambda link: False) == {path: blue}
+    assert first_upstreams(settings, lambda path: green, lambda link: False) == {}
+
+
+def test_users_stay_where_they_are_when_an_upstream_is_made_anew() -> None:
+    """Whom a link names runs. And with other ports in the configuration the old ones are still those that run."""
+    settings = a_configuration(services={"my-app": BESIDE})
+    path, links = path_of("my-app"), ["/srv/my-app/green"]
+    green = text_of("my-app", Colour.GREEN, (9101, 9102))
+    assert first_upstreams(settings, lambda path: "", links.__contains__) == {path: green}
+    before = text_of("my-app", Colour.GREEN, (8101, 8102))
+    assert first_upstreams(settings, lambda path: before, links.__contains__) == {}
 
 
 def test_a_file_is_known_again_until_somebody_changes_it() -> None:
