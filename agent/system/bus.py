@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from typing import Any
 
+from agent.system.threads import in_thread
 from agent.system.units import OF_SERVICE, OF_UNIT, UnitError, UnitState, Verb, Why, bytes_of, state_of
 
 _SYSTEMD = "org.freedesktop.systemd1"
@@ -80,8 +81,10 @@ class BusUnits:
     async def memory(self, unit: str) -> int | None:
         """See the protocol."""
         (path,) = await self._manager("LoadUnit", unit)
-        (answer,) = await self._ask(path, _PROPERTIES, "Get", "ss", f"{_SYSTEMD}.Service", "MemoryCurrent")
-        return bytes_of(answer[1])
+        names = ("MemoryCurrent", "ControlGroup")
+        asked = [self._ask(path, _PROPERTIES, "Get", "ss", f"{_SYSTEMD}.Service", name) for name in names]
+        (current,), (group,) = await asyncio.gather(*asked)
+        return await in_thread(bytes_of, current[1], group[1])
 
     async def close(self) -> None:
         """See the protocol."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.system import environment, process
+from agent.system.threads import in_thread
 from agent.system.units import OF_SERVICE, OF_UNIT, UnitError, UnitState, Verb, Why, bytes_of, state_of
 
 SYSTEMCTL = "/usr/bin/systemctl"
@@ -56,8 +57,10 @@ class CommandUnits:
 
     async def memory(self, unit: str) -> int | None:
         """See the protocol."""
-        command = [self._program, "show", "--property=MemoryCurrent", "--value", "--", unit]
-        return bytes_of((await self._run(command, LOOK_SECONDS)).strip())
+        command = [self._program, "show", "--property=MemoryCurrent,ControlGroup", "--", unit]
+        text = await self._run(command, LOOK_SECONDS)
+        shown = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        return await in_thread(bytes_of, shown.get("MemoryCurrent"), shown.get("ControlGroup", ""))
 
     async def close(self) -> None:
         """See the protocol: nothing is held."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from agent.system import memory
+
 JOB_MARGIN = 60.0
 """Seconds that a job may take beyond the unit's own timeouts before it counts as stuck."""
 
@@ -121,16 +123,16 @@ class Units(Protocol):
         done, failed, timeout, canceled or dependency; done for what needs no job."""
 
     async def memory(self, unit: str) -> int | None:
-        """Bytes that a service takes now, with its files in the page cache; None where systemd does not count them."""
+        """Bytes that a service takes now, without files in the page cache; None where systemd does not count them."""
 
     async def close(self) -> None:
         """Lets go of what the way holds."""
 
 
-def bytes_of(value: object) -> int | None:
-    """Of a property such as MemoryCurrent: what is not counted is the largest number, or `[not set]`."""
-    number = _number(value)
-    return number if 0 < number < _NOT_COUNTED else None
+def bytes_of(current: object, group: object) -> int | None:
+    """Of MemoryCurrent and ControlGroup: what is not counted is the largest number, or `[not set]`. Blocks."""
+    number = _number(current)
+    return max(1, number - memory.cached(str(group))) if 0 < number < _NOT_COUNTED else None
 
 
 def _number(value: object) -> int:

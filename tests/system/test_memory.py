@@ -4,6 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from agent.system import memory, units
+from agent.system.memory import cached
+
 PROGRAM = """
 import sys
 from agent.system.memory import return_large_blocks
@@ -85,3 +90,24 @@ def heaps(how: str, file: Path) -> int:
 def test_all_threads_take_from_one_heap_once_that_was_said(tmp_path: Path) -> None:
     assert heaps("told", tmp_path / "info") == 1
     assert heaps("untold", tmp_path / "info") > 1, "the guard itself"
+
+
+@pytest.mark.parametrize("version", ["", "memory"])
+def test_what_only_lies_in_the_page_cache_is_no_memory_of_a_service(tmp_path: Path, version: str) -> None:
+    """A small service that has read a large database still fits twice."""
+    place = tmp_path / version / "system.slice" / "app@blue.service"
+    place.mkdir(parents=True)
+    (place / "memory.stat").write_text("anon 5000\nfile 3000\ninactive_file 1000\nactive_file 2000\n")
+    assert cached("/system.slice/app@blue.service", tmp_path) == 3000
+    assert cached("/system.slice/other.service", tmp_path) == 0
+
+
+@pytest.mark.parametrize(
+    ("current", "expected"),
+    [(9000, 6000), ("9000", 6000), (2000, 1), ((1 << 64) - 1, None), ("[not set]", None), (None, None)],
+)
+def test_a_units_memory_is_what_systemd_counts_without_it(
+    monkeypatch: pytest.MonkeyPatch, current: object, expected: int | None
+) -> None:
+    monkeypatch.setattr(memory, "cached", lambda group: 3000)
+    assert units.bytes_of(current, "/system.slice/app@blue.service") == expected
