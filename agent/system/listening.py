@@ -55,12 +55,15 @@ def _of_process(pid: int, host: str, port: int) -> socket.socket | None:
     handle = os.pidfd_open(pid)
     try:
         for number in map(int, os.listdir(f"/proc/{pid}/fd")):  # noqa: PTH208 - numbers
-            if not os.readlink(f"/proc/{pid}/fd/{number}").startswith("socket:["):  # noqa: PTH115 - not a path
-                continue
-            copy = socket.socket(fileno=_copy(handle, number))
-            if _is_at(copy, host, port):
-                return copy
-            copy.close()
+            with suppress(
+                OSError
+            ):  # it was closed meanwhile; or no such copy can be had, and of the others neither
+                if not os.readlink(f"/proc/{pid}/fd/{number}").startswith("socket:["):  # noqa: PTH115 - not a path
+                    continue
+                copy = socket.socket(fileno=_copy(handle, number))
+                if _is_at(copy, host, port):
+                    return copy
+                copy.close()
     finally:
         os.close(handle)
     return None

@@ -17,6 +17,7 @@ from agent.adapters.runtimes.process import ProcessRuntime
 from agent.core import settings
 from agent.core.errors import StepFailed
 from agent.core.model import Fault
+from agent.system import listening
 from tests.contracts.test_runtime import environment_of, open_files
 from tests.system.services import a_launch, alive, end_all_below, eventually, python, shell
 
@@ -168,6 +169,19 @@ async def test_a_program_that_is_not_there_is_told_with_sockets_as_well(tmp_path
     with pytest.raises(StepFailed, match="No such file") as caught:
         await service.start(a_launch(tmp_path))
     assert caught.value.code == "start-failed"
+
+
+def test_what_a_busy_service_closes_meanwhile_is_no_reason_to_take_nothing(
+    monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
+    listed = os.listdir
+    gone = "999999"
+    monkeypatch.setattr(os, "listdir", lambda path: [gone, *listed(path)])
+    with socket.create_server(("127.0.0.1", port)):
+        taken = listening.taken_from([os.getpid()], "127.0.0.1", port)
+    assert taken is not None
+    with taken, socket.create_connection(("127.0.0.1", port), timeout=5):
+        pass
 
 
 async def test_who_does_not_come_back_is_not_waited_for(
