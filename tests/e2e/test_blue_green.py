@@ -20,6 +20,7 @@ from tests.world import SECRET, push_body, signed, wait_for
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
 PI = ("--docker-arg", "--network=none")
+LONG = pytest.mark.long
 DEPLOYMENTS, ROLLBACKS = (20, 5) if os.environ.get("BLUE_GREEN") == "long" else (5, 2)
 NAME, AGENT = "app.example.org", "pi.example.org"
 UNIT = "/etc/systemd/system/app@.service"
@@ -28,9 +29,16 @@ UPSTREAM = "/etc/nginx/conf.d/homeport-upstream-app.conf"
 OWN_SITE = "/etc/nginx/conf.d/homeport.conf"
 NGINX = ("--nginx", "--certificate", "/etc/ssl/pi.pem", "--certificate-key", "/etc/ssl/pi.key")
 COLOURS = ("blue", "green")
+HARDENED = (
+    "ProtectSystem=strict",
+    "ProtectControlGroups=yes",
+    "ProtectProc=invisible",
+    "ProtectKernelTunables=yes",
+)
+"""Of homeport.service: what might keep the agent from seeing what a service takes."""
 
 SERVE = """
-import http.server, json, os, pathlib, time
+import http.server, json, os, pathlib, signal, time
 here = pathlib.Path(__file__).resolve().parent
 mode = (here / "mode").read_text().strip()
 version = (here / "version").read_text().strip()
@@ -58,14 +66,20 @@ class Answer(http.server.BaseHTTPRequestHandler):
                 self.connection.sendall(version.encode() + b" " + text)
             self.close_connection = True
             return
+        if self.path == "/read":
+            pathlib.Path("/opt/large").read_bytes()
+        self.rfile.read(int(self.headers.get("Content-Length", "0")))
         body = json.dumps({"version": version, "port": os.environ["PORT"]}).encode()
-        self.send_response(500 if mode == "sick" else 200)
+        self.send_response(500 if mode == "stubborn" else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+    do_POST = do_GET
     def log_message(self, *args):
         pass
 
+if mode == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Answer)
 server.daemon_threads = True
 server.serve_forever()
@@ -122,6 +136,30 @@ while True:
         break
     print(said.decode(), flush=True)
     time.sleep(0.1)
+"""
+LATE = f"""
+import os, socket, ssl, time
+context = ssl.create_default_context(cafile="/usr/local/share/ca-certificates/app.crt")
+def connected():
+    plain = socket.create_connection(("127.0.0.1", 443), timeout=20)
+    return context.wrap_socket(plain, server_hostname="{NAME}")
+def answer(secure):
+    with secure:
+        try:
+            return (secure.recv(65536).split() or [b"", b"closed"])[1].decode()
+        except OSError:
+            return "closed"
+upload, first = connected(), connected()
+upload.sendall(b"POST / HTTP/1.1\\r\\nHost: {NAME}\\r\\nConnection: close\\r\\nContent-Length: 9\\r\\n\\r\\nhalf")
+print("begun", flush=True)
+while not os.path.exists("/run/late.go"):
+    time.sleep(0.05)
+upload.sendall(b"whole")
+try:
+    first.sendall(b"GET / HTTP/1.1\\r\\nHost: {NAME}\\r\\nConnection: close\\r\\n\\r\\n")
+except OSError:
+    pass
+print(answer(upload), answer(first), flush=True)
 """
 CERTIFICATE = f"""
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days "$1" -subj /CN={NAME} \
@@ -284,6 +322,25 @@ def test_a_download_and_a_websocket_go_on_until_the_drain_is_over(served: Served
     assert 25 <= len(lines) - swapped <= 70, "four seconds, ten lines in each"
 
 
+def test_who_sends_what_he_has_to_say_after_the_swap_is_answered(served: Served) -> None:
+    """An upload that was under way, and a connection on which nothing was asked yet: both are nginx's old workers'."""
+    homeport, pi = served.homeport, served.pi
+    pi.put("/opt/late.py", LATE)
+    pi.run("rm", "-f", "/run/late.go")
+    pi.run("systemd-run", "--unit=late", "sh", "-c", "exec python3 /opt/late.py >/run/late")
+    wait_for("the upload", lambda: "begun" in pi.run("cat", "/run/late", check=False).stdout)
+    identity = homeport.push("late")
+    wait_for("the swap", lambda: (served.ask() or {}).get("version") == "late")
+    time.sleep(2.5)  # in which the old one was ended, when only who was connected to it counted
+    pi.run("touch", "/run/late.go")
+    wait_for("their answers", lambda: len(pi.get("/run/late").splitlines()) == 2)
+    upload, first = pi.get("/run/late").splitlines()[1].split()
+    assert homeport.ended(identity)["state"] == "succeeded"
+    served.at_rest("late")
+    assert upload == "200"
+    assert first in ("200", "closed"), "closed: browsers ask again by themselves"
+
+
 @contextmanager
 def another(pi: Pi, port: int) -> Iterator[None]:
     """Somebody else listens at this port."""
@@ -392,6 +449,36 @@ def test_an_upstream_file_that_is_not_whole_is_written_anew(served: Served) -> N
     served.at_rest("whole")
 
 
+def test_install_makes_an_upstream_file_anew_and_users_stay_where_they_are(served: Served) -> None:
+    if served.nginx() == "blue":
+        assert served.homeport.deploy("in-green")["state"] == "succeeded"
+    before, text = served.ask() or {}, served.pi.get(UPSTREAM)
+    served.at_rest(before["version"])
+    for kept in (text[:-30], ""):
+        served.pi.put(UPSTREAM, kept)
+        assert f"{UPSTREAM} was written" in served.pi.run("homeport", "install", *NGINX).stdout
+        assert served.pi.get(UPSTREAM) == text
+        assert served.ask() == before
+
+
+def test_files_that_a_service_has_read_are_no_memory_that_a_copy_needs(served: Served) -> None:
+    """As the agent sees it in its unit."""
+    pi, unit = served.pi, f"app@{served.nginx()}.service"
+    pi.run("dd", "if=/dev/urandom", "of=/opt/large", "bs=1M", "count=64")
+    pi.run("sh", "-c", "echo 1 >/proc/sys/vm/drop_caches", check=False)
+    assert served.ask("/read")
+    code = (
+        "import asyncio; from agent.system.systemctl import CommandUnits;"
+        f" print(asyncio.run(CommandUnits().memory('{unit}')))"
+    )
+    hardened = [f"--property={line}" for line in ("User=homeport", *HARDENED)]
+    run = ("systemd-run", "--quiet", "--wait", "--pipe", *hardened, "/opt/homeport/bin/python", "-c", code)
+    needed = int(pi.run(*run).stdout)
+    shown = int(pi.run("systemctl", "show", "--property=MemoryCurrent", "--value", unit).stdout)
+    print(f"{unit}: systemd says {shown >> 20} MiB, {needed >> 20} of them no page cache")
+    assert needed < 48 << 20
+
+
 def test_where_two_copies_do_not_fit_it_is_restarted_and_that_is_told(served: Served) -> None:
     homeport = served.homeport
     rules = homeport.settings["services"]["app"]["blue_green"]
@@ -473,6 +560,55 @@ def test_a_power_cut_at_a_step_leaves_one_colour_that_serves(served: Served, ins
     served.at_rest(version if ended["state"] == "succeeded" else before)
 
 
+@pytest.mark.parametrize(
+    "instant", [pytest.param("linked", marks=LONG), "swapped", pytest.param("draining", marks=LONG)]
+)
+def test_a_power_cut_on_the_way_back_leaves_one_colour_that_serves(served: Served, instant: str) -> None:
+    homeport = served.homeport
+    target = f"target-{instant}"
+    for version in (target, f"left-{instant}"):
+        assert homeport.deploy(version)["state"] == "succeeded"
+        served.at_rest(version)
+    colour = "green" if served.nginx() == "blue" else "blue"
+    answer = homeport.pi.run("homeport", "rollback", "app", "--json")
+    wait_for(instant, lambda: at(served, instant, colour, target))
+    served.pi.power_cut()
+    wait_for("users", served.ask, 30)
+    ended = homeport.ended(json.loads(answer.stdout)["id"])
+    assert ended["state"] == "succeeded", ended
+    served.at_rest(target)
+
+
+@pytest.mark.long
+def test_a_power_cut_while_a_bad_version_is_taken_back_ends_with_the_old_one(served: Served) -> None:
+    """It does not end when it is told to, so that the way back takes its time."""
+    homeport, before = served.homeport, (served.ask() or {})["version"]
+    colour = "green" if served.nginx() == "blue" else "blue"
+    identity = homeport.push("bad", "stubborn")
+    wait_for("the way back", lambda: homeport.deployment(identity)["state"] == "rolling_back", 60)
+    wait_for("its end", lambda: colour not in served.links())
+    assert colour in served.running()
+    served.pi.power_cut()
+    wait_for("users", served.ask, 30)
+    assert homeport.ended(identity)["state"] == "rolled_back"
+    served.at_rest(before)
+    homeport.pi.run("homeport", "resume", "app", check=False)
+
+
+@pytest.mark.long
+def test_a_power_cut_while_users_are_not_reached_sends_them_back(served: Served) -> None:
+    homeport, before = served.homeport, (served.ask() or {})["version"]
+    colour = "green" if served.nginx() == "blue" else "blue"
+    with certificate(served.pi, 30):
+        identity = homeport.push("unreached")
+        wait_for("the swap", lambda: at(served, "swapped", colour, "unreached"))
+        served.pi.power_cut()
+        ended = homeport.ended(identity)
+    assert (ended["state"], ended["reason"]) == ("rolled_back", "nginx-unanswered"), ended
+    served.at_rest(before)
+    homeport.pi.run("homeport", "resume", "app", check=False)
+
+
 # --- what `install --nginx` writes
 
 
@@ -497,6 +633,10 @@ def world(served: Served) -> Iterator[Callable[..., str]]:
     served.pi.run("ip", "address", "del", f"{WORLD}/32", "dev", "lo")
 
 
+BAD = ("401", "429")
+"""What the agent says to who has no signature, and to who had none too often."""
+
+
 def test_only_the_webhook_is_open_to_the_world(world: Callable[..., str], served: Served) -> None:
     body = push_body("a" * 40, "me/nobody")
     headers = [
@@ -505,11 +645,76 @@ def test_only_the_webhook_is_open_to_the_world(world: Callable[..., str], served
         for part in ("--header", f"{name}: {value}")
     ]
     assert world("/webhook", *headers, "--data-binary", "@-", given=body) == "200"
-    assert world("/webhook", "--data-binary", "{}", "--header", "Content-Type: application/json") == "401"
+    assert world("/webhook", "--data-binary", "{}", "--header", "Content-Type: application/json") in BAD
     for path in ("/", "/status", "/health", "/webhook/", "/webhook/../", "//", "/api/v1/deployments"):
         assert world(path, "--path-as-is") == "403", path
     at_home = ("--resolve", f"{AGENT}:443:127.0.0.1", f"https://{AGENT}/health")
     assert '"status"' in served.pi.run("curl", "--silent", "--fail", *at_home).stdout
+
+
+TRICKS = f"""
+import json, socket, ssl, sys
+context = ssl.create_default_context(cafile="/usr/local/share/ca-certificates/app.crt")
+told = []
+for request in json.load(sys.stdin):
+    with socket.create_connection(("{WORLD}", 443), timeout=20, source_address=("{WORLD}", 0)) as plain:
+        with context.wrap_socket(plain, server_hostname="{AGENT}") as secure:
+            secure.sendall(request.encode("latin-1"))
+            said = b""
+            try:
+                while piece := secure.recv(65536):
+                    said += piece
+            except OSError:
+                pass
+    told.append(said.decode("latin-1"))
+print(json.dumps(told))
+"""
+SHUT = (
+    "/webhook/..", "/webhook/../status", "/webhook/../../status", "/webhook/%2e%2e/status", "/webhook%2f..%2fstatus",
+    "/webhook/..%2fstatus", "/webhook;/status", "/webhook/.", "/WEBHOOK", "/./status", "/%73tatus", "//status",
+    "/webhook\\..\\status", "/status?/../webhook", "/status%3f/../x", "/status#/../webhook", "/webhook%20",
+    "/webhook%00",
+)  # fmt: skip
+OPEN = ("/webhook", "//webhook", "/status/../webhook", "/status/%2e%2e/webhook", "/%77ebhook", "/webhook?x=/status",
+        "/webhook#/../status", "/./webhook")  # fmt: skip
+
+
+def test_no_way_of_asking_leads_the_world_to_more_than_the_webhook(
+    world: Callable[..., str], served: Served
+) -> None:
+    """Paths, names, versions of HTTP. Whatever else leads to the webhook finds nothing but the webhook."""
+    del world
+    tail = f" HTTP/1.1\r\nHost: {AGENT}\r\nConnection: close\r\n\r\n"
+    shut = [f"GET {path}{tail}" for path in SHUT]
+    shut += [f"GET https://{AGENT}/status{tail}", "GET /status\r\n",
+             f"GET /status HTTP/1.0\r\nHost: {AGENT}\r\n\r\n", f"POST /deploy{tail}"]  # fmt: skip
+    post = tail.removesuffix("\r\n") + "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    opened = [f"POST {path}{post}" for path in OPEN]
+    names = [f"GET /status HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n" for name in NAMES]
+    names.append(f"GET https://localhost/status{tail}")
+    said = json.loads(
+        served.pi.run("python3", "-c", TRICKS, given=json.dumps([*shut, *opened, *names])).stdout
+    )
+    for request, answer in zip(shut, said, strict=False):
+        assert "403 Forbidden" in answer or "400 Bad Request" in answer, (request, answer)
+        assert "application/problem+json" not in answer, (request, answer)
+    for request, answer in zip(opened, said[len(shut) :], strict=False):
+        assert answer.split()[1] in BAD, (request, answer)
+    for request, answer in zip(names, said[len(shut) + len(opened) :], strict=True):
+        assert "problem+json" not in answer, (request, answer)
+        assert "services" not in answer, (request, answer)
+
+
+NAMES = (
+    "localhost",
+    "127.0.0.1",
+    "127.0.0.1:8300",
+    "nobody.example.org",
+    f"{AGENT}:8300",
+    f"{AGENT}.",
+    AGENT.upper(),
+)
+"""Under which the agent might answer whoever asks."""
 
 
 def test_what_is_too_big_or_too_much_does_not_reach_the_agent(
@@ -616,7 +821,7 @@ def test_nginx_takes_each_kind_of_site(served: Served, url: str, *, there: bool)
     sites, notes = proxy.sites(configuration.read(document), templates, given, lambda _: there)
     assert (len(sites), notes) == (2, [])
     parts = [site.text for site in sites]
-    parts += proxy.first_upstreams(configuration.read(document), lambda _: "").values()
+    parts += proxy.first_upstreams(configuration.read(document), lambda _: "", lambda _: False).values()
     served.pi.put("/run/tried.conf", "events {}\nhttp {\n" + "\n".join(parts) + "}\n")
     served.pi.run("nginx", "-t", "-c", "/run/tried.conf")
 
