@@ -59,6 +59,7 @@ RANDOM_SEED ?= $(shell date +%s)
 e2e-long: .venv/.ready packages ## the same with the long counts; RANDOM_SEED=N repeats a run
 	POINTS_STRIDE=1 $(BIN)/pytest -n 2 tests/services/test_two_in_a_row.py tests/services/test_side_by_side.py
 	POWER_CUT_STRIDE=1 SOAK_MINUTES=20 RANDOM_CUTS=500 PI_CUTS=30 BLUE_GREEN=long RANDOM_SEED=$(RANDOM_SEED) $(BIN)/pytest -m root -s $(ARGS)
+	VPI_SUITE=trixie $(BIN)/pytest -n 2 --dist loadgroup -m root tests/e2e  # the same on a Debian 13
 	FLOOD_SECONDS=60 $(BIN)/pytest -s tests/outside/test_floods.py
 
 fuzz: .venv/.ready ## ten times the cases of the fuzz tests; FUZZ_SEED= for other ones

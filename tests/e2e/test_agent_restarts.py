@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.documented import UNIT, Documented
-from tests.e2e.pi import Pi
+from tests.e2e.pi import LIMITED, Pi
 from tests.world import wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
@@ -114,6 +114,7 @@ def test_a_version_that_never_listens_is_left(ready: Documented) -> None:
     assert version(ready) == before
 
 
+@LIMITED
 def test_a_version_that_eats_the_memory_is_left(ready: Documented) -> None:
     """F74, R-MO-6: the unit's MemoryMax= ends it and nobody else; systemd's line about it stands in the deployment."""
     before, pid = version(ready), ready.shown("homeport", "MainPID")

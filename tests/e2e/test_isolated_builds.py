@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.e2e.installed import CONFIG, PORT, REPOSITORY, Installed
-from tests.e2e.pi import Pi
+from tests.e2e.pi import LIMITED, Pi
 from tests.e2e.test_install import CREDENTIALS, POLKIT_AWAY, POLKIT_BACK, UNIT
 from tests.world import SECRET, wait_for
 
@@ -164,6 +164,7 @@ def test_a_build_that_fails_says_how_and_with_what_output(homeport: Installed) -
     assert serves(homeport) == before
 
 
+@LIMITED
 def test_a_build_that_eats_memory_is_ended_and_nobody_else(homeport: Installed) -> None:
     before, agent, service = serves(homeport), invocation(homeport, "homeport"), invocation(homeport, "app")
     ended, told = build(homeport, "hungry", "python3 -c 'len(str(1) * (200 << 20))'")
@@ -223,6 +224,7 @@ def test_a_build_that_is_interrupted_is_done_anew(homeport: Installed, end: str)
 # --- what it may take
 
 
+@LIMITED
 def test_a_build_gives_way_to_the_service(homeport: Installed) -> None:
     """Of the processor, where both want it: weights count among neighbours, so they must be some."""
     identity = homeport.push("busy", build__sh="echo busy; timeout 4 sh -c 'while :; do :; done' || true")
