@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.documented import UNIT, Documented
-from tests.e2e.pi import Pi
+from tests.e2e.pi import LIMITED, Pi
 from tests.outside.test_main_job import (
     test_a_broken_push_bounces_back as bounces_back,
 )
@@ -133,6 +133,7 @@ def test_a_broken_push_bounces_back(make_home: Callable[..., Any], mode: str, re
     bounces_back(make_home, mode, reason)
 
 
+@LIMITED
 def test_the_pi_is_as_small_as_that(home: SmallHome) -> None:
     """Else the tests above would show nothing: what bounds the Pi bounds the agent and the service."""
     for unit in ("homeport", UNIT) if home.deploy("one")["state"] == "succeeded" else ():
