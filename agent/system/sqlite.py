@@ -5,9 +5,10 @@ The only module besides `store/` that knows sqlite3. The rules:
   backup API, inside one read transaction: writers of a WAL database go on, others wait as for any reader.
 - `integrity_check` is no checksum (measured: a flipped byte passes it): a copy is also hashed by whoever keeps it.
 - It is opened read-only. Only for a copy, when SQLite must first repair it (a journal that a crash left behind) or
-  cannot make its shared memory, is it opened for writing, which does what the service's own next start would do.
-- A question makes no file and repairs nothing: read-only is not enough for that, see `_way_in`. Nor is the file
-  ever opened here without SQLite: closing it would drop the locks of a copy that is under way (POSIX, per process).
+  cannot use its shared memory, is it opened for writing, which does what the service's own next start would do.
+- No file is made beside it, since the service's own user could not write what is the agent's: the service would be
+  down. Read-only is not enough for that, see `_way_in`. A question repairs nothing either. Nor is the file ever
+  opened here without SQLite: closing it would drop the locks of a copy that is under way (POSIX, per process).
 All functions block: call them in a worker thread. Told to stop, they end within about a second.
 """
 
@@ -31,6 +32,8 @@ SIDECARS = ("-wal", "-shm", "-journal")
 VERSION = sqlite3.sqlite_version
 BUSY_SECONDS = 15.0
 _STEP_BYTES = 8 * 1024 * 1024
+_TICK = 0.02
+"""Seconds: two changes within one tick of the kernel's clock leave the same time on a file."""
 _PATIENCE = 0.1
 """Seconds for which SQLite itself waits for a lock; then it is asked whether to go on."""
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
@@ -81,19 +84,41 @@ def page_size(start: bytes) -> int:
 def copy(source: Path, target: Path, *, seconds: float = 3600.0, stopped: Stopped = never) -> None:
     """Copies a live database into the new file `target`, as it was at one instant. Not fsynced.
 
-    Waits up to `BUSY_SECONDS` for a writer that locks readers out, and takes `seconds` at most. Raises
-    backup-source-unreadable, backup-source-damaged, disk-full, disk-failed or backup-failed.
+    Waits up to `BUSY_SECONDS` for a writer that locks readers out, or for a service that opens and closes it again and
+    again; a copy takes `seconds` at most. Raises backup-source-unreadable, backup-source-damaged, disk-full,
+    disk-failed or backup-failed.
     """
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    real = Path(os.path.realpath(source))  # SQLite keeps its other files beside this one
+    limit = time.monotonic() + BUSY_SECONDS
+    while not _copied(real, target, seconds, stopped):
+        if time.monotonic() > limit:
+            raise StepFailed("backup-failed", f"{source}: somebody opens, writes and closes it all the while")
+        time.sleep(_PATIENCE / 2)
+
+
+def _copied(source: Path, target: Path, seconds: float, stopped: Stopped) -> bool:
+    """One attempt. False: the way in became the wrong one meanwhile."""
+    way, before = _way_in(source), _stamp(source)
     try:
-        _copy(source, target, "ro", seconds, stopped)
+        _copy(source, target, f"ro&{way}", seconds, stopped)
+    except _Moved:
+        return False
+    except StepFailed:
+        if stopped() or way != _AT_REST or _rests(source, before):
+            raise
+        return False
     except sqlite3.Error as error:
+        if way == _AT_REST and not _rests(source, before):
+            return False
         if (_code(error) & 0xFF) not in _REPAIR or not os.access(source, os.R_OK):
             raise _translate(error, source) from error
         try:
             _copy(source, target, "rw", seconds, stopped)
         except sqlite3.Error as second:
             raise _translate(second, source) from second
+        return True
+    return way != _AT_REST or _rests(source, before)
 
 
 def examine(database: Path, stopped: Stopped = never) -> Examined:
@@ -115,17 +140,22 @@ def examine(database: Path, stopped: Stopped = never) -> Examined:
 def rows(database: Path, stopped: Stopped = never) -> dict[str, int] | None:
     """The rows of each table of a live database, as they are at one instant; None if it is not there or does not
     read. Raises backup-failed when it is stopped."""
-    uri = f"{database.absolute().as_uri()}?mode=ro"
-    try:
-        with closing(sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None)) as connection:
-            connection.execute("PRAGMA trusted_schema=OFF")
-            with _interrupted(connection, stopped):
-                connection.execute("BEGIN")
-                return _count(connection)
-    except sqlite3.DatabaseError as error:
-        if stopped():
-            raise StepFailed("backup-failed", "counting rows was cancelled") from error
-        return None
+    real = Path(os.path.realpath(database))
+    for _ in range(_ATTEMPTS):
+        way, before = _way_in(real), _stamp(real)
+        try:
+            with closing(_open(real, way)) as connection:
+                connection.execute("PRAGMA trusted_schema=OFF")
+                with _interrupted(connection, stopped):
+                    connection.execute("BEGIN")
+                    found = _count(connection)
+        except sqlite3.DatabaseError as error:
+            if stopped():
+                raise StepFailed("backup-failed", "counting rows was cancelled") from error
+            return None
+        if way != _AT_REST or _rests(real, before):
+            return found
+    return None
 
 
 @contextmanager
@@ -204,6 +234,25 @@ def _has_log(database: Path) -> bool:
     return Path(f"{database}-wal").exists()
 
 
+class _Moved(Exception):
+    """A service closed its database while it was opened here."""
+
+
+def _stamp(database: Path) -> tuple[int, int, int]:
+    """What is another one once somebody has written the file; nothing may have, within a tick of the kernel's clock."""
+    time.sleep(_TICK)
+    try:
+        status = database.stat()
+    except OSError:
+        return (0, 0, 0)
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _rests(database: Path, before: tuple[int, int, int]) -> bool:
+    """Whether nobody has had it open since: what was read as if it could not change is whole."""
+    return not _has_log(database) and _stamp(database) == before
+
+
 def _open(database: Path, way: str) -> sqlite3.Connection:
     uri = f"{database.as_uri()}?mode=ro&{way}"
     return sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None)
@@ -249,7 +298,7 @@ def _reason(code: int, error: Exception, seconds: float) -> str:
 
 def _copy(source: Path, target: Path, mode: str, seconds: float, stopped: Stopped) -> None:
     deadline = time.monotonic() + seconds
-    uri = f"{source.absolute().as_uri()}?mode={mode}"
+    uri = f"{source.as_uri()}?mode={mode}"
     busy_since: list[float] = []
 
     def watch(status: int, remaining: int, total: int) -> None:  # noqa: ARG001 - sqlite3's shape
@@ -273,6 +322,8 @@ def _copy(source: Path, target: Path, mode: str, seconds: float, stopped: Stoppe
         writer.execute("PRAGMA synchronous=OFF")
         # The read transaction makes the steps one instant; without it each foreign commit starts the copy anew.
         reader.execute("BEGIN")
+        if mode.endswith(_SHARED) and not _has_log(source):
+            raise _Moved
         tables = _begin_reading(reader, lambda: watch(sqlite3.SQLITE_BUSY, 0, 0))
         page = int(reader.execute("PRAGMA page_size").fetchone()[0])
         reader.backup(writer, pages=max(1, _STEP_BYTES // page), progress=watch, sleep=0.05)

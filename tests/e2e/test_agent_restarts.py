@@ -91,6 +91,22 @@ def test_told_to_stop_in_any_state_it_goes_on_and_the_service_never_blinks(
     assert outages(seen) <= 1 + bad, seen
 
 
+# --- its data while it is down
+
+
+def test_a_backup_of_a_service_that_is_down_leaves_it_its_data(ready: Documented) -> None:
+    """R-BK-2: SQLite makes files beside a database that nobody has open. Were they the agent's, the service's own user
+    could not write them, and neither this version nor one before it would come up again."""
+    close = "import sqlite3; sqlite3.connect('/srv/app/shared/data/app.db').execute('SELECT * FROM starts').fetchall()"
+    ready.pi.run("systemctl", "stop", UNIT)
+    ready.pi.run("python3", "-c", close, user="app")  # whoever is the last to close it removes its log
+    ready.pi.run("homeport", "backup", "create", "app")
+    found = ready.pi.run("find", "/srv/app/shared/data", "-name", "app.db*", "-user", "homeport").stdout
+    assert found == ""
+    ready.pi.run("systemctl", "start", UNIT)
+    wait_for("the service", lambda: version(ready))
+
+
 # --- bad pushes
 
 

@@ -7,6 +7,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tests.contracts.probes import a_launch as a_question
 from tests.contracts.probes import around
 from tests.contracts.test_runtime import (  # noqa: F401 - the contract, over this runtime
     Elsewhere,
+    ended,
     test_a_new_process_is_a_new_instance,
     test_a_process_that_died_is_not_found,
     test_a_release_that_is_gone_cannot_be_started_and_is_not_to_blame,
@@ -47,6 +49,16 @@ SHARED = Path(f"/srv/homeport-runtime-{os.getpid()}")
 PI = ("--docker-arg", "-v", "--docker-arg", f"{SHARED}:{SHARED}")
 UNIT = "tried.service"
 PLAIN = "[Service]\nExecStart=/bin/sleep 600\n"
+NOISE = """
+import socket, time
+while True:
+    try:
+        socket.create_connection(("127.0.0.1", 9345), 1).close()
+    except OSError:
+        pass
+    time.sleep(0.01)
+"""
+"""Somebody who connects all the time."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -254,6 +266,53 @@ async def test_whose_fault_a_failed_start_is(
                 await asyncio.sleep(0.1)
 
 
+async def test_the_last_words_of_a_version_that_ends_at_once_are_there(
+    runtime: OnPi, put: Callable[..., None], tmp_path: Path
+) -> None:
+    """Of most of them journald does not know the invocation: it looks at a process that is gone."""
+    put("[Service]\nType=exec\nExecStart=/bin/sh -c 'echo oh no $$$$; exit 3'\n")
+    for number in range(10):
+        with suppress(StepFailed):  # whether it is still seen alive is chance
+            await runtime.start(released(tmp_path, f"{number}-aaaaaaa"))
+        async with asyncio.timeout(10):
+            while not (said := await runtime.output()).count("oh no"):  # noqa: ASYNC110 - the event is journald's
+                await asyncio.sleep(0.1)
+        assert said.count("oh no") == 1, "and nothing of the one before"
+        await runtime.stop()
+
+
+async def test_what_the_first_start_said_is_there_when_systemd_has_started_it_again(
+    runtime: OnPi, put: Callable[..., None], tmp_path: Path
+) -> None:
+    """R-SD-10: a restart is a failure, and whoever reads why wants to know what happened before it."""
+    again = tmp_path / "again"
+    script = f"test -e {again} && exec sleep 600; echo the first one dies; touch {again}; sleep 0.3; exit 3"
+    put(f"[Service]\nType=exec\nRestart=always\nRestartSec=10ms\nExecStart=/bin/sh -c '{script}'\n")
+    first = await runtime.start(released(tmp_path))
+    async with asyncio.timeout(10):
+        while await runtime.look() in (None, first):  # noqa: ASYNC110 - the event is systemd's
+            await asyncio.sleep(0.05)
+        while "the first one dies" not in await runtime.output():  # noqa: ASYNC110 - the event is journald's
+            await asyncio.sleep(0.1)
+
+
+async def test_who_is_about_to_be_started_again_by_systemd_is_told_apart(
+    runtime: OnPi, pi: Pi, put: Callable[..., None], tmp_path: Path
+) -> None:
+    """`Restart=` waits, or has given up, or was never meant: the healer stays out of the way of the first only."""
+    put(f"[Unit]\nStartLimitBurst=2\nStartLimitIntervalSec=1h\n{PLAIN}Restart=always\nRestartSec=1s\n")
+    await runtime.start(released(tmp_path))
+    assert not await runtime.recovers()
+    await ended(runtime, await runtime.look())
+    assert await runtime.recovers()
+    async with asyncio.timeout(10):
+        while await runtime.look() is None:  # noqa: ASYNC110 - the event is systemd's
+            await asyncio.sleep(0.1)
+        runtime.die()
+    wait_for("the limit", lambda: pi.run("systemctl", "is-failed", UNIT, check=False).returncode == 0)
+    assert not await runtime.recovers()
+
+
 async def test_a_socket_that_starts_it_between_stop_and_start_is_no_obstacle(
     pi: Pi, put: Callable[..., None], runtime: OnPi, tmp_path: Path
 ) -> None:
@@ -262,7 +321,7 @@ async def test_a_socket_that_starts_it_between_stop_and_start_is_no_obstacle(
     put(PLAIN)
     pi.run("systemctl", "start", "tried.socket")
     await runtime.start(released(tmp_path))
-    pi.run("sh", "-c", "while :; do (echo >/dev/tcp/127.0.0.1/9345); done 2>/dev/null & echo $! >/tmp/noise")
+    pi.run("sh", "-c", f"python3 -S -c '{NOISE}' >/dev/null 2>&1 & echo $! >/tmp/noise")
     try:
         for number, name in enumerate(("2-bbbbbbb", "3-ccccccc", "4-ddddddd")):
             launch = released(tmp_path, name)
@@ -315,6 +374,21 @@ async def test_what_cannot_be_started_is_told_before_the_switch(
                 await act(launch)
             assert failure.value.code == code, failure.value
     await unknown.stop()
+
+
+async def test_a_refusal_of_polkit_is_told_before_the_switch(
+    pi: Pi, put: Callable[..., None], tmp_path: Path
+) -> None:
+    """F60: nothing was stopped yet, and nothing runs that could notice it."""
+    put(PLAIN)
+    launch = released(tmp_path)
+    options = settings.SystemdRuntime(unit=UNIT)
+    running = await OnPi(pi, options, tmp_path, OnPiByCommand(pi)).start(launch)
+    stranger = OnPi(pi, options, tmp_path, OnPiByCommand(pi, user="nobody"))
+    with pytest.raises(StepFailed) as failure:
+        await stranger.check(launch)
+    assert (failure.value.code, failure.value.fault) == ("unit-refused", Fault.WORLD)
+    assert await stranger.look() == running
 
 
 async def test_a_job_that_does_not_end_is_told_as_stuck(

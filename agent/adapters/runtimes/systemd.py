@@ -114,7 +114,7 @@ class SystemdRuntime:
             if self._embedded is not None:
                 await self._embedded()
             before = await self._look()
-            self._ended = before.invocation
+            self._ended, self._begun = before.invocation, ""
             if before.load not in ("loaded", "masked") and before.active == "inactive":
                 return
             result = await self._call(Verb.STOP)
