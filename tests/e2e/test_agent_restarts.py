@@ -94,17 +94,45 @@ def test_told_to_stop_in_any_state_it_goes_on_and_the_service_never_blinks(
 # --- its data while it is down
 
 
-def test_a_backup_of_a_service_that_is_down_leaves_it_its_data(ready: Documented) -> None:
-    """R-BK-2: SQLite makes files beside a database that nobody has open. Were they the agent's, the service's own user
-    could not write them, and neither this version nor one before it would come up again."""
-    close = "import sqlite3; sqlite3.connect('/srv/app/shared/data/app.db').execute('SELECT * FROM starts').fetchall()"
-    ready.pi.run("systemctl", "stop", UNIT)
-    ready.pi.run("python3", "-c", close, user="app")  # whoever is the last to close it removes its log
+def test_a_backup_of_a_database_that_nobody_has_open_leaves_it_to_its_user(ready: Documented) -> None:
+    """R-BK-2: SQLite makes files beside it then. Were they the agent's, the service's own user could not write them: a
+    service that is down while it is backed up, before a deployment say, would not come up again in any version."""
+    path = "/srv/app/shared/data/idle.db"
+    program = f"import sqlite3; c = sqlite3.connect('{path}'); c.executescript(input()); c.close()"
+    begin = "PRAGMA journal_mode=wal; CREATE TABLE t (x)"
+    ready.pi.run("python3", "-c", program, user="app", given=begin)
     ready.pi.run("homeport", "backup", "create", "app")
-    found = ready.pi.run("find", "/srv/app/shared/data", "-name", "app.db*", "-user", "homeport").stdout
-    assert found == ""
-    ready.pi.run("systemctl", "start", UNIT)
-    wait_for("the service", lambda: version(ready))
+    assert ready.pi.run("find", "/srv/app/shared/data", "-name", "idle.db?*").stdout == ""
+    ready.pi.run("python3", "-c", program, user="app", given="INSERT INTO t VALUES (1)")
+
+
+# --- another unit
+
+
+def test_a_service_that_is_to_be_another_unit_does_not_run_twice(ready: Documented) -> None:
+    """Neither by a reload nor by a start of the agent, as long as the unit before runs: that one serves on."""
+    other, before = "other.service", ready.invocation()
+    app = ready.settings["services"]["app"]
+    named = app["runtime"]
+    ready.pi.put(f"/etc/systemd/system/{other}", ready.pi.get(f"/etc/systemd/system/{UNIT}"))
+    ready.pi.run("systemctl", "daemon-reload")
+    app["runtime"] = named | {"unit": other}
+    ready.save()
+    try:
+        done = ready.pi.run("homeport", "reload", check=False)
+        assert done.returncode == 78
+        assert f"{UNIT}, which the service was before, is active" in done.stdout + done.stderr
+        ready.pi.run("systemctl", "restart", "homeport", timeout=90)
+        told = f"cannot be started: {UNIT}, which the service was before, is active"
+        wait_for("the agent's word", lambda: told in ready.pi.journal("homeport"))
+        assert ready.shown(other, "ActiveState") == ["inactive"]
+        assert ready.invocation() == before
+    finally:
+        app["runtime"] = named
+        ready.save()
+        ready.pi.run("systemctl", "restart", "homeport", timeout=90)
+    ready.healthy()
+    assert ready.invocation() == before
 
 
 # --- bad pushes
