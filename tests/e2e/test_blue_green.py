@@ -464,8 +464,8 @@ def test_install_makes_an_upstream_file_anew_and_users_stay_where_they_are(serve
 def test_files_that_a_service_has_read_are_no_memory_that_a_copy_needs(served: Served) -> None:
     """As the agent sees it in its unit."""
     pi, unit = served.pi, f"app@{served.nginx()}.service"
-    pi.run("dd", "if=/dev/urandom", "of=/opt/large", "bs=1M", "count=64")
-    pi.run("sh", "-c", "echo 1 >/proc/sys/vm/drop_caches", check=False)
+    pi.run("dd", "if=/dev/zero", "of=/opt/large", "bs=1M", "count=64", "conv=fsync")
+    pi.run("dd", "if=/opt/large", "iflag=nocache", "count=0")  # the cache belongs to who reads it first
     assert served.ask("/read")
     code = (
         "import asyncio; from agent.system.systemctl import CommandUnits;"
@@ -476,7 +476,7 @@ def test_files_that_a_service_has_read_are_no_memory_that_a_copy_needs(served: S
     needed = int(pi.run(*run).stdout)
     shown = int(pi.run("systemctl", "show", "--property=MemoryCurrent", "--value", unit).stdout)
     print(f"{unit}: systemd says {shown >> 20} MiB, {needed >> 20} of them no page cache")
-    assert needed < 48 << 20
+    assert needed < 48 << 20 < shown
 
 
 def test_where_two_copies_do_not_fit_it_is_restarted_and_that_is_told(served: Served) -> None:
@@ -564,11 +564,9 @@ def test_a_power_cut_at_a_step_leaves_one_colour_that_serves(served: Served, ins
     "instant", [pytest.param("linked", marks=LONG), "swapped", pytest.param("draining", marks=LONG)]
 )
 def test_a_power_cut_on_the_way_back_leaves_one_colour_that_serves(served: Served, instant: str) -> None:
-    homeport = served.homeport
-    target = f"target-{instant}"
-    for version in (target, f"left-{instant}"):
-        assert homeport.deploy(version)["state"] == "succeeded"
-        served.at_rest(version)
+    homeport, target = served.homeport, (served.ask() or {})["version"]
+    assert homeport.deploy(f"left-{instant}")["state"] == "succeeded"
+    served.at_rest(f"left-{instant}")
     colour = "green" if served.nginx() == "blue" else "blue"
     answer = homeport.pi.run("homeport", "rollback", "app", "--json")
     wait_for(instant, lambda: at(served, instant, colour, target))
@@ -686,12 +684,15 @@ def test_no_way_of_asking_leads_the_world_to_more_than_the_webhook(
     del world
     tail = f" HTTP/1.1\r\nHost: {AGENT}\r\nConnection: close\r\n\r\n"
     shut = [f"GET {path}{tail}" for path in SHUT]
-    shut += [f"GET https://{AGENT}/status{tail}", "GET /status\r\n",
-             f"GET /status HTTP/1.0\r\nHost: {AGENT}\r\n\r\n", f"POST /deploy{tail}"]  # fmt: skip
+    shut += [
+        f"GET https://{AGENT}/status{tail}",
+        f"GET /status HTTP/1.0\r\nHost: {AGENT}\r\n\r\n",
+        f"POST /deploy{tail}",
+    ]
     post = tail.removesuffix("\r\n") + "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
     opened = [f"POST {path}{post}" for path in OPEN]
     names = [f"GET /status HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n" for name in NAMES]
-    names.append(f"GET https://localhost/status{tail}")
+    names += [f"GET https://localhost/status{tail}", "GET /status\r\n"]
     said = json.loads(
         served.pi.run("python3", "-c", TRICKS, given=json.dumps([*shut, *opened, *names])).stdout
     )
@@ -700,6 +701,7 @@ def test_no_way_of_asking_leads_the_world_to_more_than_the_webhook(
         assert "application/problem+json" not in answer, (request, answer)
     for request, answer in zip(opened, said[len(shut) :], strict=False):
         assert answer.split()[1] in BAD, (request, answer)
+        assert "unauthorized" not in answer, "it is the webhook that answers, and no other route"
     for request, answer in zip(names, said[len(shut) + len(opened) :], strict=True):
         assert "problem+json" not in answer, (request, answer)
         assert "services" not in answer, (request, answer)
@@ -815,7 +817,7 @@ def test_nginx_takes_each_kind_of_site(served: Served, url: str, *, there: bool)
     }
     if "127.0.0.1" in url:
         app["blue_green"]["url"] = "http://localhost/"
-    document = {"public_url": url.format("a.example.org"), "services": {"my-app": app}}
+    document = {"public_url": url.format("a.example.org"), "services": {"webhook": app}}
     templates = {name: (ROOT / "nginx" / name).read_text() for name in proxy.TEMPLATES}
     given = proxy.Certificate("/etc/ssl/pi.pem", "/etc/ssl/pi.key")
     sites, notes = proxy.sites(configuration.read(document), templates, given, lambda _: there)
