@@ -7,13 +7,13 @@ from agent.system import access, process
 
 
 class Hands(Protocol):
-    """Who builds in releases. What they leave behind is ended, and becomes the agent's."""
+    """Who builds in releases. What they leave behind is ended, and can be removed."""
 
     async def end(self, place: Path) -> None:
         """Whoever an agent that was killed has left at work in this release is ended."""
 
     async def give_back(self, place: Path) -> bool:
-        """What the agent cannot remove there becomes removable; False: it is nothing of theirs."""
+        """What the agent cannot remove there they remove; False: it is nothing of theirs."""
 
     def close(self, place: Path) -> None:
         """No build may write there any more. Blocks."""

@@ -15,11 +15,16 @@ from typing import Any
 from agent.core.errors import StepFailed
 from agent.core.model import RELEASE_MARKER, Fault, Release
 from agent.core.text import clean
+from agent.system import files
 
 NAME = RELEASE_MARKER
 FORMAT = 1
 
 _CHUNK = 1 << 20
+_MOST = 64 << 20
+"""Bytes of a marker: about 200,000 files."""
+_HASHED = 8 << 30
+"""Bytes of what came from git, as a build left it: a hole of exabytes would be read for ever."""
 
 Row = tuple[str, str, int, str]
 """A path below the release, its mode in octal, its size in bytes, the SHA-256 of its content (or link's target)."""
@@ -97,13 +102,18 @@ def modes(root: Path) -> dict[str, int]:
 
 
 def compare(root: Path, expected: Iterable[tuple[str, int]]) -> None:
-    """Raises release-damaged, the commit's fault, if one of these is gone or has another kind or mode."""
+    """Raises release-damaged, the commit's fault, if one of these is gone or has another kind or mode, or if all
+    of them have become too large."""
+    size = 0
     for path, mode in expected:
         try:
             _refuse_links(root, path)
-            now = (root / path).lstat().st_mode
+            found = (root / path).lstat()
         except OSError as error:
             raise damaged(path, "was removed by the build", Fault.COMMIT) from error
+        now, size = found.st_mode, size + (found.st_size if stat.S_ISREG(found.st_mode) else 0)
+        if size > _HASHED:
+            raise damaged(path, f"was made too large: more than {_HASHED >> 30} GiB came of it", Fault.COMMIT)
         if now != mode:
             raise damaged(path, f"was changed by the build: mode {mode:o} became {now:o}", Fault.COMMIT)
 
@@ -114,11 +124,11 @@ def damaged(path: str, what: str, fault: Fault = Fault.WORLD) -> StepFailed:
 
 
 def _read(root: Path, service: str) -> dict[str, Any]:
+    if not os.path.lexists(root / NAME):
+        raise StepFailed("no-release", f"{root.name} is no complete release")
     try:
-        body = json.loads((root / NAME).read_bytes())
+        body = json.loads(files.read_plain(root / NAME, _MOST) or b"")
         told = body.pop("digest")
-    except FileNotFoundError as error:
-        raise StepFailed("no-release", f"{root.name} is no complete release") from error
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
         raise damaged(NAME, "does not read") from error
     if told != _digest(body):

@@ -174,7 +174,7 @@ class ReleaseDirectory:
             raise StepFailed("disk-full", message)
 
     def _begin(self, place: Path) -> bool:
-        if (place / marker.NAME).exists():
+        if os.path.lexists(place / marker.NAME):
             try:
                 self._verify(place)
             except StepFailed:
@@ -231,11 +231,16 @@ class ReleaseDirectory:
 
     def _seal(self, release: Release) -> None:
         place = self.path(release.name)
-        if (place / marker.NAME).exists():
-            return self._verify(place)
         before = self._snapshots.get(release.name)
         if before is None:
-            raise ValueError("seal comes after snapshot")
+            if not os.path.lexists(place / marker.NAME):
+                raise ValueError("seal comes after snapshot")
+            return self._verify(place)
+        if os.path.lexists(
+            place / marker.NAME
+        ):  # neither believed nor read: who built may have put anything there
+            files.remove_tree(place / marker.NAME)
+            raise marker.damaged(marker.NAME, "was made by the build", Fault.COMMIT)
         kept = {path: mode for path, mode in before.items() if not self._is_shared(path)}
         links = self._links.get(release.name, ())
         marker.compare(place, kept.items())

@@ -131,7 +131,7 @@ class Workshop:
         try:
             said = json.loads(self._read(isolated.RESULT) or b"")
             return Result(int(said["command"]), int(said["status"]), bool(said["out_of_memory"]))
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ArithmeticError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     # --- hands in releases, for `adapters.releases`
@@ -143,7 +143,7 @@ class Workshop:
             await self.stop()
 
     async def give_back(self, place: Path) -> bool:
-        """What the agent cannot remove there becomes removable."""
+        """What the agent cannot remove there is removed."""
         await self.stop()
         if not await to_its_end(self._limit, place, access.ALL):
             return False
@@ -196,9 +196,10 @@ class Workshop:
                 os.close(above)
         except OSError:
             return None
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(handle)
+            return None
         with os.fdopen(handle, "rb", buffering=0) as file:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
-                return None
             file.seek(max(found.st_size - LIMIT, 0))
             return file.read(LIMIT) or b""

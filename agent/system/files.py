@@ -12,13 +12,17 @@ import os
 import secrets
 import shutil
 import stat
+import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from agent.core.errors import StepFailed
+from agent.core.text import clean
 
 _SPECIAL = stat.S_ISUID | stat.S_ISGID
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_TOO_DEEP = (errno.EMFILE, errno.ENAMETOOLONG)
 
 
 @dataclass(frozen=True)
@@ -107,32 +111,78 @@ def remove_asides(path: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
+def read_plain(path: Path, most: int) -> bytes | None:
+    """What a plain file says. None for whatever else is under that name (a link, a FIFO, which would hang us), for a
+    file of more than `most` bytes or that is closed to us, and if there is nothing."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EACCES):
+            return None
+        raise
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+        os.close(handle)
+        return None
+    with os.fdopen(handle, "rb") as file:
+        return file.read()
+
+
 def copy_plain(source: Path, target: Path) -> None:
     """Copies a file, a link or a directory: contents, and what is executable. Who may do what with the copy says the
-    place where it is made, and not the original."""
+    place where it is made, and not the original. Others may write in that place: what they put in the copy's way is
+    neither followed nor overwritten."""
+    above = os.open(target.parent, _DIRECTORY & ~os.O_NOFOLLOW)
+    try:
+        _copy(source, above, target.name)
+    finally:
+        os.close(above)
+
+
+def _copy(source: Path, above: int, name: str) -> None:
     if source.is_symlink():
-        target.symlink_to(source.readlink())
+        os.symlink(source.readlink(), name, dir_fd=above)
     elif source.is_dir():
-        target.mkdir()
-        for entry in source.iterdir():
-            copy_plain(entry, target / entry.name)
+        os.mkdir(name, dir_fd=above)
+        below = os.open(name, _DIRECTORY, dir_fd=above)
+        try:
+            for entry in source.iterdir():
+                _copy(entry, below, entry.name)
+        finally:
+            os.close(below)
     else:
-        shutil.copyfile(source, target)
-        if source.stat().st_mode & stat.S_IXUSR:
-            mode = target.stat().st_mode
-            target.chmod(stat.S_IMODE(mode) | (mode & 0o444) >> 2)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with source.open("rb") as had, os.fdopen(os.open(name, flags, 0o666, dir_fd=above), "wb") as made:
+            shutil.copyfileobj(had, made)
+            if os.fstat(had.fileno()).st_mode & stat.S_IXUSR:
+                mode = os.fstat(made.fileno()).st_mode
+                os.fchmod(made.fileno(), stat.S_IMODE(mode) | (mode & 0o444) >> 2)
 
 
 def remove_tree(path: Path) -> None:
-    """Removes a directory, a file or a link, also where a build took the write permission away."""
+    """Removes a directory, a file or a link, also where a build took the write permission away, or nested directories
+    as deep as it could."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
     try:
-        shutil.rmtree(path)
+        _remove_directory(path)
     except PermissionError:
         _unlock(path)
+        _remove_directory(path)
+
+
+def _remove_directory(path: Path) -> None:
+    try:
         shutil.rmtree(path)
+    except (RecursionError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _TOO_DEEP:
+            raise
+        # rm(1) goes down as far as there is anything, with few open files.
+        done = subprocess.run(["rm", "-rf", "--", path], capture_output=True, check=False)
+        if done.returncode:
+            said = clean(done.stderr.decode("utf-8", "replace"), 200)
+            raise PermissionError(errno.EACCES, said, str(path)) from error
 
 
 def unlock(place: Path) -> None:

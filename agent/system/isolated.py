@@ -7,7 +7,8 @@
 - What the commands print goes to /run, the end of it: `output-N` for the N-th. How they ended: `result`.
 - Whoever is left in the unit when the commands are over is ended.
 - `give-back` comes last, in any case: what programs made without rights for others gets rights for the agent, which
-  inherited access lists name, but a mask hides.
+  inherited access lists name, but a mask hides. As an act it empties the release instead, which the agent could
+  not remove.
 
 Only the standard library, and little of it: it starts with each build.
 """
@@ -66,10 +67,11 @@ def main(arguments: list[str]) -> int:
             give_back(release)
             return 0
         request = _request(recipe["directory"])
+        os.fchdir(release)
         if request["act"] == "give-back":
+            _clear(".")
             return 0
         _check(request, text)
-        os.fchdir(release)
         return _carry_out(act, recipe, request)
     except (OSError, ValueError, KeyError, Refused) as error:
         print(f"refused: {error}", file=sys.stderr)
@@ -120,13 +122,9 @@ STEPS: dict[str, dict[str, tuple[str, ...]]] = {
 def _carry_out(unit: str, recipe: dict[str, Any], request: dict[str, str]) -> int:
     """In the release, which is the current directory."""
     place = Path(os.environ["RUNTIME_DIRECTORY"])
-    with suppress(FileNotFoundError):
-        if (place / RUN).read_text(encoding="utf-8") == request["run"]:
-            raise Refused(
-                "this was asked for once, and was begun"
-            )  # systemd restarts what is bound to the agent
-    for left in place.iterdir():
-        left.unlink()
+    if _has_begun(place / RUN, request["run"]):  # systemd restarts what is bound to the agent
+        raise Refused("this was asked for once, and was begun")
+    _clear(str(place))
     _write(place / RUN, request["run"].encode())
     commands = [command for step in STEPS[unit][request["act"]] for command in recipe[step]]
     environment = _environment(unit, recipe, request)
@@ -142,6 +140,29 @@ def _carry_out(unit: str, recipe: dict[str, Any], request: dict[str, str]) -> in
     finally:
         _end_others()
     return 0
+
+
+def _has_begun(noted: Path, run: str) -> bool:
+    """Whoever was here before may have left anything under this name."""
+    try:
+        handle = os.open(noted, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return stat.S_ISREG(os.fstat(handle).st_mode) and os.read(handle, _MOST) == run.encode()
+    finally:
+        os.close(handle)
+
+
+def _clear(place: str) -> None:
+    """Removes all in there that can be. Directories by programs, which go down as far as there is anything."""
+    for name in os.listdir(place):  # noqa: PTH208 - names are all that is wanted
+        with suppress(OSError):
+            os.unlink(os.path.join(place, name))  # noqa: PTH108, PTH118
+    if not os.listdir(place):  # noqa: PTH208 - as above
+        return
+    script = 'cd "$1" && { chmod -R u+rwx . 2>/dev/null; find . -mindepth 1 -delete; }'
+    subprocess.run(["/bin/sh", "-c", script, "sh", place], stdin=subprocess.DEVNULL, check=False)
 
 
 def _environment(unit: str, recipe: dict[str, Any], request: dict[str, str]) -> dict[str, str]:
@@ -279,7 +300,7 @@ def _was_short_of_memory() -> bool:
     for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
         _, controllers, path = line.split(":", 2)
         names = {"": ("", "memory.events"), "memory": ("memory", "memory.oom_control")}.get(controllers)
-        if names is None:
+        if names is None or not _OWN_GROUP.search(path.encode()):
             continue
         with suppress(OSError):
             place = Path(f"/sys/fs/cgroup/{names[0]}{path}", names[1])

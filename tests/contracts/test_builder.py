@@ -631,6 +631,16 @@ async def test_a_recipe_that_root_has_not_written_runs_nothing(release: Path) ->
     assert not (release / "ran").exists()
 
 
+@pytest.mark.parametrize("status", ["Infinity", "-1e999", "1e400", "[]", '"x"'])
+async def test_an_end_that_a_build_has_made_up_is_no_defect_of_the_agents(release: Path, status: str) -> None:
+    said = f'{{"command": 0, "status": {status}, "out_of_memory": false}}'
+    output = release.parents[1] / "run/scraper"
+    trick = f"printf %s '{said}' > {output}/result; kill -9 $PPID"
+    builder, _ = isolated(release, {"commands": (trick,)})
+    with pytest.raises(StepFailed):
+        await builder.build(launch(release))
+
+
 async def test_what_lies_where_a_build_prints_is_not_followed(release: Path, tmp_path: Path) -> None:
     """Its user may put anything there: the agent would read its own secrets for it."""
     secret = tmp_path / "secret"
@@ -641,3 +651,13 @@ async def test_what_lies_where_a_build_prints_is_not_followed(release: Path, tmp
     with pytest.raises(StepFailed) as caught:
         await builder.build(launch(release))
     assert "the agent's own" not in caught.value.output
+
+
+@pytest.mark.parametrize("name", ["run", "output-0", "result"])
+async def test_a_directory_where_a_build_prints_is_no_defect_of_the_agents(release: Path, name: str) -> None:
+    output = release.parents[1] / "run/scraper"
+    trick = f"rm -f {output}/{name}; mkdir {output}/{name}; sleep 0.1; exit 1"
+    builder, _ = isolated(release, {"commands": (trick,)})
+    for _ in range(2):
+        with pytest.raises(StepFailed):
+            await builder.build(launch(release))

@@ -501,6 +501,12 @@ async def test_what_a_build_adds_or_rewrites_is_fine(releases: ReleaseDirectory)
         lambda place: (place / "src").rename(place / "moved") and (place / "src").symlink_to("/usr"),
         lambda place: (place / "src").rename(place / "moved") and (place / "src").symlink_to("moved"),
         lambda place: (place / "link").unlink(),
+        lambda place: os.truncate(place / "app.py", 1 << 42),
+        lambda place: (place / marker.NAME).write_bytes(marker.encode(a_release(), [])),
+        lambda place: os.truncate(new_file(place / marker.NAME), 1 << 42),
+        lambda place: os.mkfifo(place / marker.NAME),
+        lambda place: (place / marker.NAME / "in").mkdir(parents=True),
+        lambda place: (place / marker.NAME).symlink_to("/dev/zero"),
     ],
 )
 async def test_a_build_that_removes_or_changes_the_mode_is_refused(
@@ -510,6 +516,29 @@ async def test_a_build_that_removes_or_changes_the_mode_is_refused(
     await fails("release-damaged", build(releases, work=work), Fault.COMMIT)
     await fails("no-release", releases.verify(NAME))
     assert await releases.names() == []
+    assert await releases.begin(NEXT)
+    assert not releases.path(NAME).exists(), "it is a leftover like any other"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        os.mkfifo,
+        lambda place: place.symlink_to("/dev/zero"),
+        lambda place: place.symlink_to("nothing"),
+        lambda place: os.truncate(new_file(place), 1 << 42),
+        Path.mkdir,
+    ],
+)
+async def test_a_marker_that_is_no_marker_is_never_waited_for(
+    releases: ReleaseDirectory, spoil: Callable[[Path], object]
+) -> None:
+    """A build put it there, and the agent was killed meanwhile."""
+    await releases.begin(NAME)
+    spoil(releases.path(NAME) / marker.NAME)
+    await fails("release-damaged", releases.verify(NAME))
+    assert await releases.begin(NAME)
+    assert list(releases.path(NAME).iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -552,6 +581,11 @@ async def test_what_somebody_changed_later_is_found(
 def relink(place: Path, target: str) -> None:
     place.unlink()
     place.symlink_to(target)
+
+
+def new_file(place: Path) -> Path:
+    place.touch()
+    return place
 
 
 def make_pipe(place: Path) -> None:

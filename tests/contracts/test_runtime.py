@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import socket
+import stat
 import sys
 import textwrap
 from abc import ABC, abstractmethod
@@ -18,7 +19,7 @@ from agent.adapters.runtimes.process import ProcessRuntime
 from agent.adapters.runtimes.started import Started
 from agent.core import settings
 from agent.core.errors import StepFailed
-from agent.core.model import Fault, Running
+from agent.core.model import RELEASE_ENVIRONMENT, Fault, Running
 from agent.core.ports import Runtime
 from agent.system import daemon
 from agent.system.process import boot_id, members, stat_of
@@ -755,3 +756,36 @@ async def test_what_nobody_can_be_asked_about_is_not_taken_for_ended(tmp_path: P
         await demand_no_other(notes_in(note.parent), [], units)
     assert failure.value.code == "systemd-unreachable"
     assert note.exists()
+
+
+# --- what a unit is to know of its release
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "mkfifo $1",
+        "ln -s other $1; echo kept > other",
+        "ln -s nothing $1",
+        "mkdir -p $1/in",
+        "truncate -s 4T $1",
+    ],
+)
+async def test_what_a_build_left_under_the_environments_name_is_replaced(tmp_path: Path, left: str) -> None:
+    """systemd reads it as root, through links; and a FIFO would hang the agent."""
+    await process_of(left, tmp_path)
+    place = Place(
+        service="scraper", directory=tmp_path, state=tmp_path / "state", units=FakeUnits("inactive")
+    )
+    launch = a_launch(tmp_path)
+    await RUNTIMES["systemd"](settings.SystemdRuntime(unit="scraper.service"), place).check(launch)
+    made = Path(launch.directory) / RELEASE_ENVIRONMENT
+    assert stat.S_ISREG(made.lstat().st_mode)
+    assert f'HOMEPORT_REVISION="{launch.revision}"' in made.read_text()
+
+
+async def process_of(script: str, tmp_path: Path) -> None:
+    """A build's commands, in the release."""
+    argv = ("/bin/sh", "-ec", script, "sh", RELEASE_ENVIRONMENT)
+    done = await asyncio.create_subprocess_exec(*argv, cwd=a_launch(tmp_path).directory)
+    assert await done.wait() == 0

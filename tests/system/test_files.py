@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,68 @@ def test_files_links_and_pipes_are_removed_too(tmp_path: Path) -> None:
     for name in ("file", "link", "dangling", "pipe"):
         files.remove_tree(tmp_path / name)
     assert names(tmp_path) == ["directory"]
+
+
+def nest(place: Path, depth: int = 3000) -> None:
+    """Directories in one another, more than a path can name."""
+    handle = os.open(place, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=handle)
+        below = os.open("d", os.O_RDONLY, dir_fd=handle)
+        os.close(handle)
+        handle = below
+    os.close(handle)
+
+
+def test_a_tree_that_is_deeper_than_python_goes_down_is_removed(tmp_path: Path) -> None:
+    """F73: a build that nested them must not be in the way of the next one."""
+    (tmp_path / "tree").mkdir()
+    nest(tmp_path / "tree")
+    files.remove_tree(tmp_path / "tree")
+    assert names(tmp_path) == []
+
+
+def test_a_plain_file_is_read_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("four")
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    assert files.read_plain(tmp_path / "file", 4) == b"four"
+    assert files.read_plain(tmp_path / "file", 3) is None
+    for name in ("link", "pipe", "nothing", "."):
+        assert files.read_plain(tmp_path / name, 4) is None, name
+
+
+def test_a_copy_overwrites_nothing_and_goes_through_no_link(tmp_path: Path) -> None:
+    """Who may write in the copy's place could have the agent write over its own files."""
+    (tmp_path / "from").write_text("a repository's")
+    (tmp_path / "state").write_text("the agent's")
+    (tmp_path / "to").symlink_to("state")
+    with pytest.raises(FileExistsError):
+        files.copy_plain(tmp_path / "from", tmp_path / "to")
+    assert (tmp_path / "state").read_text() == "the agent's"
+
+
+def test_a_copy_does_not_follow_a_directory_that_becomes_a_link_meanwhile(tmp_path: Path) -> None:
+    """As above, by a service that waits for the right moment."""
+    source, target, state = tmp_path / "from", tmp_path / "to", tmp_path / "state"
+    (source / "seeds").mkdir(parents=True)
+    (state / "seeds").mkdir(parents=True)
+    for number in range(3000):
+        (source / "seeds" / f"{number}").write_text("x")
+
+    def swap() -> None:
+        while not (target / "seeds").is_dir():
+            pass
+        target.rename(tmp_path / "away")
+        target.symlink_to(state)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    files.copy_plain(source, target)
+    thread.join()
+    assert target.is_symlink()
+    assert names(state / "seeds") == []
+    assert len(names(tmp_path / "away/seeds")) == 3000
 
 
 def test_syncing_works_and_tells_errors(tmp_path: Path) -> None:

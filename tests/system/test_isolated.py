@@ -13,6 +13,7 @@ import pytest
 
 from agent.system import isolated
 from tests.contracts.runner import RUNNER
+from tests.system.test_files import nest
 
 NAME = "1-aaaaaaa"
 
@@ -66,6 +67,24 @@ def test_a_request_is_carried_out_once(home: Path) -> None:
     assert not ran(home)
     ask(home, run="2")
     assert run(home, "build", "x").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "mkdir -p run/in",
+        "mkdir -p x/y; chmod 0 x/y x",
+        "mkfifo run",
+        "mkfifo .run.partial",
+        "ln -s /dev/zero run",
+    ],
+)
+def test_whatever_an_earlier_build_left_where_it_prints_is_no_bar(home: Path, left: str) -> None:
+    """Else one bad push would keep all that follow from being built."""
+    subprocess.run(["/bin/sh", "-c", left], cwd=home / "out", check=True)
+    done = run(home, "build", "x")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ran(home)
 
 
 def test_each_unit_does_its_own(home: Path) -> None:
@@ -143,3 +162,19 @@ def test_what_was_closed_is_opened_for_the_group_that_is_the_mask(home: Path) ->
     assert mode(release / "a/b") == 0o770
     assert (mode(release / "a/b/program"), mode(release / "a/b/text")) == (0o770, 0o660)
     assert mode(beyond) == 0o600
+
+
+def test_what_the_agent_could_not_remove_is_removed_as_an_act(home: Path) -> None:
+    """However deep and closed; and nothing beyond the release, where a link leads."""
+    release, beyond = home / "releases" / NAME, home / "beyond"
+    beyond.mkdir()
+    (beyond / "precious").write_text("")
+    (release / "link").symlink_to(beyond)
+    (release / "closed/in").mkdir(parents=True)
+    (release / "closed").chmod(0)
+    nest(release)
+    ask(home, act="give-back")
+    assert run(home, "build", "x").returncode == 0
+    assert list(release.iterdir()) == []
+    assert (beyond / "precious").exists()
+    assert not ran(home)

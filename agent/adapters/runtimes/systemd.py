@@ -9,7 +9,6 @@
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -256,9 +255,11 @@ def environment_file(values: Mapping[str, str]) -> str:
 
 
 def _put(path: Path, data: bytes) -> None:
-    """Only where it differs: a release that serves is not written to."""
-    with contextlib.suppress(FileNotFoundError):
-        if path.read_bytes() == data:
-            return
+    """Only where it differs: a release that serves is not written to. What a build has put there instead of a file
+    goes: root reads it, through links as well."""
+    if files.read_plain(path, len(data)) == data:
+        return
     files.remove_asides(path)
+    if path.is_dir() and not path.is_symlink():
+        files.remove_tree(path)
     files.write_atomic(path, data, mode=0o640)
