@@ -93,6 +93,7 @@ class Agent:
         self.progress = Progress()
         self.pollers: dict[str, Poller] = {}
         self._polls = Polls(self.database, self.clock)
+        self._building = asyncio.Lock()
         self._make_data(state_dir)
         zone = zone_of(settings)
         for name in settings.services:
@@ -141,8 +142,9 @@ class Agent:
     def _site_of(self, name: str, settings: Settings, zone: tzinfo = UTC) -> Site:
         service = settings.services[name]
         return site_of(
-            name, service, self._state_dir, self._secrets, self.clock, self.units, zone, self._ensure_room
-        )
+            name, service, self._state_dir, self._secrets, self.clock, self.units, zone, self._ensure_room,
+            self._building,
+        )  # fmt: skip
 
     def _make_crew(self, name: str, settings: Settings, zone: tzinfo) -> Crew:
         site, service = self._site_of(name, settings, zone), settings.services[name]

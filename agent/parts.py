@@ -3,6 +3,7 @@
 `app` makes it at the start and again at a reload. Nothing here runs or holds state.
 """
 
+import asyncio
 import os
 from collections.abc import Callable
 from datetime import UTC, tzinfo
@@ -53,9 +54,10 @@ def site_of(
     units: Units,
     zone: tzinfo = UTC,
     room: Room = no_room,
+    turn: asyncio.Lock | None = None,
 ) -> Site:
     """One service with its adapters, as the configuration chooses them. `units` is the way to systemd, `zone` that of
-    `deploy.freeze`; `room` see `Site`."""
+    `deploy.freeze`; `room` see `Site`. `turn` is that of all isolated builds: they are one user."""
     directory, redact = Path(service.directory), secrets.redact
     surroundings = Surroundings(
         service=name, directory=directory, environment=service.runtime.environment, clock=clock,
@@ -90,6 +92,7 @@ def site_of(
         freeze=freeze_of(service.deploy, zone),
         alone=alone_of(service, place.state, units),
         room=room,
+        turn=turn if turn is not None and isinstance(builder, IsolatedBuilder) else asyncio.Lock(),
     )
 
 

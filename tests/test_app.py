@@ -181,6 +181,16 @@ def raising(error: Exception) -> Callable[..., Awaitable[None]]:
     return act
 
 
+def test_services_whose_builds_are_isolated_are_built_one_after_the_other(tmp_path: Path) -> None:
+    """They are one user, who could get at another build that goes on."""
+    house, isolated = House(tmp_path), {"deploy": {"build": {"isolated": True}}}
+    house.write(one=isolated, two=isolated, three={})
+    agent = Agent(*load(house.file, house.environ), lambda: load(house.file, house.environ), house.file)
+    one, two, three = (agent.roster.sites[name].turn for name in ("one", "two", "three"))
+    assert one is two
+    assert three is not one
+
+
 async def test_while_the_agent_ends_nothing_is_taken_up(house: House) -> None:
     async with house.open() as agent:
         agent.server.context.stopping = True

@@ -28,8 +28,12 @@ async def construct(site: Site, journal: Journal, release: Release, heard: Heard
     await releases.snapshot(release.name)
     await releases.share(release.name)
     release = await _take_over(site, journal, release)
-    within(patience.commands(site.settings.deploy), "building")
-    output = await site.builder.build(site.launch(release), heard, reused=bool(release.built_by))
+    if site.turn.locked():
+        within(patience.DATA, "waiting to build")
+        heard("[waits for the build of another service]\n")
+    async with site.turn:
+        within(patience.commands(site.settings.deploy), "building")
+        output = await site.builder.build(site.launch(release), heard, reused=bool(release.built_by))
     within(patience.FILES, "building")
     await releases.seal(release)
     return Change(detail=await _told(site, release), output=output)

@@ -1,8 +1,9 @@
 """One service with the tools that its deployments need; `app` makes one for each configured service."""
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.core.freeze import NEVER, Freeze
 from agent.core.model import Launch, Release
@@ -45,6 +46,8 @@ class Site:
     alone: Demand = no_demand
     """Before anything is started: nothing runs on as what the service was by an earlier configuration. Raises
     unit-left-running."""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Is held while it is built. Those whose builds are one user have one: they could get at each other."""
     room: Room = no_room
     """Before anything is stopped: sees to it that a full disk has what a start needs, as far as it can."""
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from agent.core import patience
 from agent.core.errors import StepFailed, Unavailable
 from agent.core.model import Fault, State
 from tests.services.workshop import AFTER_SWITCH, SERVICE, Killed, Workshop, a_workshop
@@ -49,6 +50,24 @@ async def test_a_push_during_a_deployment_waits_for_its_end(shop: Workshop) -> N
         State.SUPERSEDED, State.SUPERSEDED, State.SUCCEEDED,
     ]  # fmt: skip
     await shop.check()
+
+
+async def test_a_build_waits_for_its_turn_and_is_not_stuck_meanwhile(shop: Workshop) -> None:
+    """Isolated builds of all services are one user, who could get at another build that goes on."""
+    async with shop.agent() as task:
+        async with shop.site.turn:
+            revision = await shop.push()
+            async with asyncio.timeout(10):
+                while shop.heartbeat.doing() != {"lane": "waiting to build"}:  # noqa: ASYNC110 - no event tells
+                    await asyncio.sleep(0.002)
+            shop.clock.advance(patience.DATA - 1)
+            assert shop.heartbeat.broken() == ()
+            waits = await shop.of(revision)
+            assert waits.state is State.BUILDING
+            assert shop.disk.ran == []
+        assert await shop.idle(task)
+    assert (await shop.of(revision)).state is State.SUCCEEDED
+    assert shop.disk.ran == [f"build {waits.release}"]
 
 
 async def test_a_wake_up_that_came_while_it_worked_is_not_lost(shop: Workshop) -> None:
