@@ -34,6 +34,7 @@ def run(
             user=user, group=user, extra_groups=None if user is None else (), umask=-1 if user is None else 0o077,
             input=given, stdin=None if given is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            start_new_session=True,  # what runs as another user must not have root's terminal to type into
         )  # fmt: skip
     except OSError as error:
         return Done(NOT_THERE, f"{argv[0]}: {error.strerror}")

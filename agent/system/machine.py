@@ -9,6 +9,7 @@ import os
 import pwd
 import secrets
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -212,14 +213,8 @@ def _has_access(directory: Path, user: str) -> bool:
 
 
 def _give_access(directory: Path, user: str) -> None:
-    """By access control lists, acl(5), which what is made later inherits. Not by root, but by whose directory it is: so
-    no link in it leads anywhere."""
-    read, write = f"u:{user}:rX,d:u:{user}:rX,d:o::-", f"u:{user}:rwX,d:u:{user}:rwX,d:o::-"
-    own = f"u:{USER}:rwX,d:u:{USER}:rwX"
-    # what belongs to others (the service, who builds) only they could change
-    each = f'find "$1" -user {USER} ! -type l -exec setfacl -m "$2" -- {{}} +'
-    script = f'mkdir -p "$1/shared" && {each} && set -- "$1/shared" "$3" && {each}'
-    _as_the_agent(script, str(directory), read, f"{write},{own}")
+    """Not by root, but by whose directory it is."""
+    _as_the_agent(sys.executable, "-I", "-m", "agent.system.entrust", str(directory), user)
 
 
 def _has_workplace(releases: Path, user: str) -> bool:
@@ -233,11 +228,11 @@ def _give_workplace(releases: Path, user: str) -> None:
     agent closes them. Without the setgid bit: a unit that may not set it could not change the mode of a directory."""
     rules = f"u:{user}:--x,d:u::rwx,d:u:{user}:rwx,d:u:{USER}:rwx,d:g::r-x,d:o::-"
     script = 'mkdir -p "$1" && chmod g-s,o= "$1" && setfacl -m "$2" -- "$1"'
-    _as_the_agent(script, str(releases), rules)
+    _as_the_agent("/bin/sh", "-c", script, "sh", str(releases), rules)
 
 
-def _as_the_agent(script: str, *arguments: str) -> None:
-    _demand("runuser", "-u", USER, "--", "/bin/sh", "-c", f"cd / && {script}", "sh", *arguments)
+def _as_the_agent(*argv: str) -> None:
+    _demand("runuser", "-u", USER, "--", *argv)
 
 
 def _make_key(path: Path) -> None:

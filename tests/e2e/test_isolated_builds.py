@@ -112,12 +112,20 @@ REFUSED = (
 REFUSED_INSIDE = (
     "curl --fail --max-time 5 --unix-socket /run/homeport/agent.sock http://localhost/health",
     "ls /srv/other", "ls /srv/app/shared", "touch /var/cache/x", "touch /home/me/x", "ls /run/dbus",
+    "cat /etc/homeport-build/other.json", "ls /var/cache/homeport-build/other", "ls /run/homeport-build/other",
+    "ls /run/homeport-migrate/other",
 )  # fmt: skip
 """And within its unit."""
+_OF_ANOTHER = """
+install -d -o homeport-build -g homeport-build /var/cache/homeport-build/other /run/homeport-build/other
+install -d -o app -g homeport-build -m 750 /run/homeport-migrate/other
+"""
+"""What systemd makes when another service is built and migrated."""
 
 
 def test_a_build_is_refused_all_that_is_not_its_own(homeport: Installed) -> None:
     """Secrets, state, socket, data, other services, other releases; the guard itself: what is its own."""
+    homeport.pi.run("sh", "-ec", _OF_ANOTHER)
     tries = "".join(f"{words} >&2 && echo 'OPEN: {words}'\n" for words in REFUSED + REFUSED_INSIDE)
     own = "cat /etc/homeport-build/app.json >&2\ntouch here /tmp/there $HOME/kept\necho all tried\n"
     ended, told = build(homeport, "nosy", f"set +e\n{tries}set -e\n{own}")
@@ -150,6 +158,46 @@ def test_what_was_built_is_closed_to_who_built_it_and_read_by_the_service(homepo
     build(homeport, "after", "true")
     build(homeport, "after that", "true")
     assert ended["release"] not in pi.run("ls", "/srv/app/releases").stdout, "the agent has pruned it"
+
+
+LEFT = """
+mkdir -p closed/in; touch closed/in/x; setfacl -m u:homeport:--- closed/in closed
+mkfifo .homeport-release.json .homeport-environment
+rm -rf /run/homeport-build/app/run; mkdir -p /run/homeport-build/app/run/in
+"""
+"""All that could keep the agent from removing the release, from judging it, and from building the next one."""
+
+
+def test_nothing_that_a_build_leaves_is_in_the_next_ones_way(homeport: Installed) -> None:
+    ended, told = build(homeport, "hostile", LEFT)
+    assert (ended["state"], ended["reason"], ended["fault"]) == ("failed", "release-damaged", "commit"), told
+    after, told = build(homeport, "after it", "true")
+    assert after["state"] == "succeeded", told
+    assert ended["release"] not in homeport.pi.run("ls", "/srv/app/releases").stdout
+
+
+# --- who gets at what is the service's
+
+
+SWAPPED = """
+cd /srv/app/shared
+while :; do mv swapped x; ln -s /var/lib/homeport swapped; rm swapped; mv x swapped; done
+"""
+
+
+def test_access_is_given_to_the_services_directory_and_nowhere_else(homeport: Installed) -> None:
+    """While the service's own user moves things about there: the agent's state stays closed to it."""
+    pi = homeport.pi
+    pi.run("sh", "-ec", "cd /srv/app/shared; mkdir -p swapped; echo x > file; rm -f x", user="homeport")
+    entrust = "exec /opt/homeport/bin/python -I -m agent.system.entrust /srv/app app"
+    pi.run("systemd-run", "--quiet", "--unit=swapping", "--uid=app", "/bin/sh", "-c", SWAPPED)
+    try:
+        for _ in range(10):
+            pi.run("sh", "-c", entrust, user="homeport")
+    finally:
+        pi.run("systemctl", "stop", "swapping")
+    assert "app" not in pi.run("getfacl", "-p", "/var/lib/homeport").stdout
+    pi.run("sh", "-ec", "echo y >> /srv/app/shared/file; test ! -w /srv/app/current/serve.py", user="app")
 
 
 # --- how it ends
@@ -319,6 +367,7 @@ def test_a_migration_runs_as_the_services_user_and_sees_data_and_release_alone(m
 REFUSED_MIGRATION = (
     "cat /etc/homeport/config.yaml", f"cat {CREDENTIALS}/webhook-secret", "ls /var/lib/homeport", "touch x",
     "touch /srv/app/x", "ls /srv/other", "ls /run/homeport", "ls /run/dbus", "touch /var/cache/homeport-build/app/x",
+    "cat /etc/homeport-build/other.json", "ls /run/homeport-build/app",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from agent.core.errors import Refused
 from agent.core.installing import CREDENTIALS, Change, Kind, Seen, Wanted, compare, wanted
 from agent.core.uninstalling import removals
+from agent.system import commands
 from agent.system.machine import Accounts, Machine
 from tests.core.test_installing import FACTS, a_configuration
 
@@ -129,6 +131,12 @@ def test_owner_and_mode_are_not_set_through_a_link(machine: Machine, tmp_path: P
     with pytest.raises(OSError, match="symbolic"):
         machine.carry_out(Change("set", Wanted(kind=Kind.OWN, name="/etc/link", why="", mode=0o666)))
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+def test_a_program_that_is_run_has_no_terminal_of_roots() -> None:
+    """Another user's process that had it could type into it: `install` runs some as the agent's user."""
+    done = commands.run(sys.executable, "-c", "import os; print(os.getsid(0) == os.getpid())")
+    assert done.text == "True"
 
 
 def test_uninstall_removes_what_is_there_and_a_second_time_nothing(machine: Machine, tmp_path: Path) -> None:
