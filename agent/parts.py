@@ -92,7 +92,7 @@ def site_of(
         freeze=freeze_of(service.deploy, zone),
         alone=alone_of(service, place.state, units),
         room=room,
-        turn=turn if turn is not None and isinstance(builder, IsolatedBuilder) else asyncio.Lock(),
+        turn=turn if turn is not None and is_isolated(service, builder) else asyncio.Lock(),
     )
 
 
@@ -120,6 +120,12 @@ def builder_of(
         output = Path(isolation.MIGRATION_OUTPUT)
         migrations = Workshop(name, directory, units, user, template=template, output=output)
     return builds, IsolatedBuilder(name, service, builds, shell, redact, migrations=migrations)
+
+
+def is_isolated(service: options.Service, builder: Builder) -> bool:
+    """Whether another user builds, and not nobody."""
+    build = service.deploy.build
+    return isinstance(builder, IsolatedBuilder) and bool(build.commands or build.always)
 
 
 def front_of(service: options.Service) -> Front | None:

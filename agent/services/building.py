@@ -4,6 +4,8 @@ Both can be run twice, after a cut at any instant. What is linked from an earlie
 link is made: pruning then keeps that one. That the data is being migrated is written down before the first command.
 """
 
+from contextlib import nullcontext
+
 from msgspec.structs import replace
 
 from agent.core import patience
@@ -28,12 +30,7 @@ async def construct(site: Site, journal: Journal, release: Release, heard: Heard
     await releases.snapshot(release.name)
     await releases.share(release.name)
     release = await _take_over(site, journal, release)
-    if site.turn.locked():
-        within(patience.DATA, "waiting to build")
-        heard("[waits for the build of another service]\n")
-    async with site.turn:
-        within(patience.commands(site.settings.deploy), "building")
-        output = await site.builder.build(site.launch(release), heard, reused=bool(release.built_by))
+    output = await _build(site, release, heard)
     within(patience.FILES, "building")
     await releases.seal(release)
     return Change(detail=await _told(site, release), output=output)
@@ -48,6 +45,18 @@ async def migrate(
     await journal.migrating(deployment)
     within(patience.commands(site.settings.deploy), "migrating")
     return await site.builder.migrate(site.launch(release), heard)
+
+
+async def _build(site: Site, release: Release, heard: Heard) -> str:
+    """When it is its turn; at once if there is nothing to run."""
+    deploy, reused = site.settings.deploy, bool(release.built_by)
+    alone = nullcontext() if reused and not deploy.build.always else site.turn
+    if alone is site.turn and site.turn.locked():
+        within(patience.DATA, "waiting to build")
+        heard("[waits for the build of another service]\n")
+    async with alone:
+        within(patience.commands(deploy), "building")
+        return await site.builder.build(site.launch(release), heard, reused=reused)
 
 
 async def _take_over(site: Site, journal: Journal, release: Release) -> Release:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+SHARED = "shared"
 _MANY = 200
 """Handles that are open at the same time."""
 _HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -20,26 +21,29 @@ _HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 def entrust(directory: Path, user: str) -> None:
     """What belongs to others (the service, who builds) only they could change. Raises OSError, CalledProcessError."""
-    shared = directory / "shared"
+    shared = directory / SHARED
     shared.mkdir(exist_ok=True)
     me = pwd.getpwuid(os.geteuid()).pw_name
-    _give(directory, [f"u:{user}:rX"])
+    # not everything to read and then some to write: a service that runs would be refused its data in between
+    _give(directory, [f"u:{user}:rX"], without=SHARED)
     _give(shared, [f"u:{user}:rwX", f"u:{me}:rwX"])
 
 
-def _give(top: Path, rules: list[str]) -> None:
+def _give(top: Path, rules: list[str], without: str = "") -> None:
     inherited = [f"d:{rule}" for rule in rules] + ["d:o::-"]
     found: dict[bool, list[int]] = {True: [], False: []}
-    for handle, is_directory in _walk(top):
+    for handle, is_directory in _walk(top, without):
         found[is_directory].append(handle)
         if len(found[True]) + len(found[False]) >= _MANY:
             _set(found, rules, inherited)
     _set(found, rules, inherited)
 
 
-def _walk(top: Path) -> Iterator[tuple[int, bool]]:
+def _walk(top: Path, without: str) -> Iterator[tuple[int, bool]]:
     """A handle of each directory and file of ours, below and with `top`, and whether it is a directory."""
-    for _, _, others, above in os.fwalk(top, onerror=_unless_closed):
+    for place, directories, others, above in os.fwalk(top, onerror=_unless_closed):
+        if place == str(top) and without in directories:
+            directories.remove(without)
         for name in [".", *others]:
             try:
                 handle = os.open(name, _HANDLE, dir_fd=above)

@@ -179,21 +179,24 @@ def test_nothing_that_a_build_leaves_is_in_the_next_ones_way(homeport: Installed
 # --- who gets at what is the service's
 
 
-SWAPPED = """
-cd /srv/app/shared
-while :; do mv swapped x; ln -s /var/lib/homeport swapped; rm swapped; mv x swapped; done
+SWAP = """
+import os, time
+os.chdir('/srv/app/shared')
+while True:
+    os.rename('swapped', 'x'); os.symlink('/var/lib/homeport', 'swapped'); time.sleep(0.001)
+    os.unlink('swapped'); os.rename('x', 'swapped'); time.sleep(0.001)
 """
 
 
 def test_access_is_given_to_the_services_directory_and_nowhere_else(homeport: Installed) -> None:
     """While the service's own user moves things about there: the agent's state stays closed to it."""
     pi = homeport.pi
-    pi.run("sh", "-ec", "cd /srv/app/shared; mkdir -p swapped; echo x > file; rm -f x", user="homeport")
-    entrust = "exec /opt/homeport/bin/python -I -m agent.system.entrust /srv/app app"
-    pi.run("systemd-run", "--quiet", "--unit=swapping", "--uid=app", "/bin/sh", "-c", SWAPPED)
+    pi.run("sh", "-ec", "cd /srv/app/shared; mkdir swapped; echo x > file", user="homeport")
+    entrust = "for i in $(seq 20); do /opt/homeport/bin/python -I -m agent.system.entrust /srv/app app; done"
+    pi.run("systemd-run", "--quiet", "--unit=swapping", "--uid=app", "/usr/bin/python3", "-c", SWAP)
     try:
-        for _ in range(10):
-            pi.run("sh", "-c", entrust, user="homeport")
+        pi.run("sh", "-ec", entrust, user="homeport")
+        assert pi.run("systemctl", "is-active", "swapping").stdout == "active\n"
     finally:
         pi.run("systemctl", "stop", "swapping")
     assert "app" not in pi.run("getfacl", "-p", "/var/lib/homeport").stdout

@@ -47,6 +47,15 @@ async def test_an_unchanged_key_runs_no_command_and_a_changed_one_all() -> None:
         await shop.check()
 
 
+async def test_what_is_reused_waits_for_no_build_of_another_service() -> None:
+    async with reusing() as shop:
+        await deploy(shop)
+        async with shop.agent() as task, shop.site.turn:
+            revision = await shop.push(build=BUILD, lock="1")
+            assert await shop.idle(task)
+        assert (await shop.of(revision)).state is State.SUCCEEDED
+
+
 async def test_a_link_never_leads_to_a_link() -> None:
     async with reusing() as shop:
         releases = [await deploy(shop) for _ in range(4)]
