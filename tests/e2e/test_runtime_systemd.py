@@ -271,7 +271,7 @@ async def test_the_last_words_of_a_version_that_ends_at_once_are_there(
 ) -> None:
     """Of most of them journald does not know the invocation: it looks at a process that is gone."""
     put("[Service]\nType=exec\nExecStart=/bin/sh -c 'echo oh no $$$$; exit 3'\n")
-    for number in range(10):
+    for number in range(5):
         with suppress(StepFailed):  # whether it is still seen alive is chance
             await runtime.start(released(tmp_path, f"{number}-aaaaaaa"))
         async with asyncio.timeout(10):
