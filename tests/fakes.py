@@ -534,6 +534,8 @@ class FakeUnits:
         return self.state
 
     async def call(self, verb: Verb, unit: str, *, patience: float) -> str:
+        if verb is Verb.RESET_FAILED:  # there is nothing to forget
+            return "done"
         raise AssertionError(f"{verb} {unit} within {patience}")
 
     async def memory(self, unit: str) -> int | None:
