@@ -23,7 +23,7 @@ from agent.core.model import RELEASE_ENVIRONMENT, Fault, Running
 from agent.core.ports import Runtime
 from agent.system import daemon
 from agent.system.process import boot_id, members, stat_of
-from agent.system.units import UnitError, Why
+from agent.system.units import UnitError, Verb, Why
 from tests.fakes import FakeDisk, FakeRuntime, FakeUnits
 from tests.system.services import (
     FAMILY,
@@ -761,24 +761,32 @@ async def test_what_nobody_can_be_asked_about_is_not_taken_for_ended(tmp_path: P
 # --- what a unit is to know of its release
 
 
+class WillingUnits(FakeUnits):
+    """Every verb is done."""
+
+    async def call(self, verb: Verb, unit: str, *, patience: float) -> str:
+        del verb, unit, patience
+        return "done"
+
+
 @pytest.mark.parametrize(
     "left",
     [
-        "mkfifo $1",
-        "ln -s other $1; echo kept > other",
-        "ln -s nothing $1",
-        "mkdir -p $1/in",
+        "rm $1; mkfifo $1",
+        "mv $1 other; ln -s other $1",
+        "rm $1; ln -s nothing $1",
+        "rm $1; mkdir -p $1/in",
         "truncate -s 4T $1",
     ],
 )
 async def test_what_a_build_left_under_the_environments_name_is_replaced(tmp_path: Path, left: str) -> None:
     """systemd reads it as root, through links; and a FIFO would hang the agent."""
+    units, launch = WillingUnits("inactive"), a_launch(tmp_path)
+    place = Place(service="scraper", directory=tmp_path, state=tmp_path / "state", units=units)
+    runtime = RUNTIMES["systemd"](settings.SystemdRuntime(unit="scraper.service"), place)
+    await runtime.check(launch)
     await process_of(left, tmp_path)
-    place = Place(
-        service="scraper", directory=tmp_path, state=tmp_path / "state", units=FakeUnits("inactive")
-    )
-    launch = a_launch(tmp_path)
-    await RUNTIMES["systemd"](settings.SystemdRuntime(unit="scraper.service"), place).check(launch)
+    await runtime.check(launch)
     made = Path(launch.directory) / RELEASE_ENVIRONMENT
     assert stat.S_ISREG(made.lstat().st_mode)
     assert f'HOMEPORT_REVISION="{launch.revision}"' in made.read_text()
