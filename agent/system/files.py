@@ -22,6 +22,8 @@ from agent.core.text import clean
 
 _SPECIAL = stat.S_ISUID | stat.S_ISGID
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_STEPS = 1000
+"""Parts of a path and of the links on it that are looked at."""
 _TOO_DEEP = (errno.EMFILE, errno.ENAMETOOLONG)
 
 
@@ -126,6 +128,29 @@ def read_plain(path: Path, most: int) -> bytes | None:
         return None
     with os.fdopen(handle, "rb") as file:
         return file.read()
+
+
+def strangers_link(path: Path) -> str | None:
+    """The first link on the way to a path that neither root nor our user has made: whoever may write there could lead
+    us to what only we may read, or replace. Raises OSError."""
+    way, todo = "/", str(path).split("/")[::-1]
+    for _ in range(_STEPS):
+        if not todo:
+            return None
+        part = todo.pop()
+        here = os.path.normpath(os.path.join(way, part))  # noqa: PTH118 - text; `way` has no link in it
+        try:
+            status = os.lstat(here)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not stat.S_ISLNK(status.st_mode):
+            way = here
+        elif status.st_uid not in (0, os.geteuid()):
+            return here
+        else:
+            todo += os.readlink(here).split("/")[::-1]  # noqa: PTH115 - as it stands there
+            way = "/" if todo[-1] == "" else way
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
 
 
 def copy_plain(source: Path, target: Path) -> None:

@@ -556,3 +556,46 @@ def test_a_file_that_only_begins_like_a_database_is_a_file(home: Path, sink: Mem
         (home / "data" / f"f{number}").write_bytes(data)
     Tree(home, "data").collect(sink, NOTHING)
     assert {file.kind for file in sink.files} == {"directory", "file"}
+
+
+# --- a service that leads us elsewhere
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", [Tree, SqliteDatabase])
+def test_a_source_that_the_service_has_made_a_link_is_refused(
+    home: Path, sink: Memory, kind: Callable[[Path, str], BackupSource]
+) -> None:
+    """What it may not read would come back to it by a restore."""
+    (home / "secret").write_bytes(b"only the agent reads this")
+    (home / "mine").symlink_to("secret")
+    os.lchown(home / "mine", 65534, 65534)
+    with pytest.raises(StepFailed) as caught:
+        kind(home, "mine").collect(sink, NOTHING)
+    assert caught.value.code == "backup-source-unreadable"
+    assert caught.value.message == f"{home}/mine is a link that another user has made"
+    assert sink.files == []
+
+
+@pytest.mark.parametrize("what", ["tree", "file"])
+def test_a_link_that_is_put_in_the_way_after_the_look_is_not_followed(
+    home: Path, sink: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    (home / "a" / "b").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "b").mkdir(parents=True)
+    for place in (home / "a", tmp_path / "elsewhere"):
+        (place / "b" / "f").write_text(str(place))
+    walked = os.path.realpath
+
+    def then_swapped(path: Path) -> str:
+        real = walked(path)
+        if "/a/b" in real and not (home / "a").is_symlink():
+            (home / "a").rename(home / "before")
+            (home / "a").symlink_to(tmp_path / "elsewhere")
+        return real
+
+    monkeypatch.setattr(os.path, "realpath", then_swapped)
+    with pytest.raises(StepFailed) as caught:
+        Tree(home, "a/b" if what == "tree" else "a/b/f").collect(sink, NOTHING)
+    assert caught.value.code == "backup-source-gone"
+    assert sink.files == []

@@ -203,6 +203,16 @@ async def test_two_paths_that_lead_to_one_place_are_refused(place: Place, home: 
     assert caught.value.code == "restore-place"
 
 
+@pytest.mark.root
+async def test_a_link_that_the_service_has_made_is_refused(place: Place, home: Path) -> None:
+    """It would lead the swap to what is not the service's."""
+    (home / "shared" / "theirs").symlink_to("data")
+    os.lchown(home / "shared" / "theirs", 65534, 65534)  # noqa: PTH - no pathlib for links
+    with pytest.raises(StepFailed) as caught:
+        await planned(place, {"shared/theirs": True})
+    assert caught.value.code == "restore-place"
+
+
 async def test_a_mount_point_is_refused(place: Place, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "data")
     with pytest.raises(StepFailed) as caught:

@@ -238,3 +238,27 @@ def test_a_mode_is_set_where_it_differs(tmp_path: Path) -> None:
     for mode in (0o2755, 0o2755, 0o700):
         files.set_mode(tmp_path, mode)
         assert tmp_path.stat().st_mode & 0o7777 == mode
+
+
+NOBODY = 65534
+
+
+def test_own_links_lead_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "data").mkdir(parents=True)
+    (tmp_path / "far").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "near").symlink_to("../disk/./data")
+    (tmp_path / "round").symlink_to("round")
+    for path in ("far/near", "far/../disk/data", "nothing/at/all", "far/nothing"):
+        assert files.strangers_link(tmp_path / path) is None, path
+    with pytest.raises(OSError, match="Too many levels"):
+        files.strangers_link(tmp_path / "round")
+
+
+@pytest.mark.root
+def test_a_link_of_somebody_else_is_seen_wherever_it_is_on_the_way(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "data").mkdir(parents=True)
+    (tmp_path / "own").symlink_to("theirs/disk")
+    (tmp_path / "theirs").symlink_to(tmp_path)
+    os.lchown(tmp_path / "theirs", NOBODY, NOBODY)
+    for path in ("theirs", "theirs/disk/data", "own/data", "disk/../own"):
+        assert files.strangers_link(tmp_path / path) == str(tmp_path / "theirs"), path

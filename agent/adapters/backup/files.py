@@ -115,11 +115,14 @@ class _Walk:
     def root(self, directory: bool) -> None:
         """Begins at the source's own path, whose links are followed."""
         if directory:
-            self._directory(_open(self._real, _DIRECTORY, None), "", 0)
+            handle = _open(self._real, _DIRECTORY, None)
+            _demand_place(handle, self._real)
+            self._directory(handle, "", 0)
         elif self._real not in self._covered:
             parent, _, name = self._real.rpartition("/")
             handle = _open(parent or "/", _DIRECTORY, None)
             try:
+                _demand_place(handle, parent or "/")
                 self._file(handle, name, "")
             finally:
                 os.close(handle)
@@ -261,6 +264,12 @@ def _real(covered: Sequence[Path]) -> frozenset[str]:
     # a link to a covered database is covered as well: under its name the database itself is in the backup
     real += [os.path.join(os.path.realpath(path.parent), path.name) for path in covered]  # noqa: PTH118 - text
     return frozenset(path + suffix for path in real for suffix in ("", *databases.SIDECARS))
+
+
+def _demand_place(handle: int, path: str) -> None:
+    """That nobody has put a link in the way since the path was looked at."""
+    if os.readlink(f"/proc/self/fd/{handle}") != path:  # noqa: PTH115 - no path of files
+        raise _Vanished
 
 
 def _open(name: str, flags: int, parent: int | None, path: str = "") -> int:

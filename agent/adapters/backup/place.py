@@ -20,7 +20,7 @@ from agent.adapters.backup.stopping import Stopped
 from agent.core.errors import StepFailed
 from agent.core.restores import Part, Swap
 from agent.system import sqlite
-from agent.system.files import fsync_directory, remove_tree, translate
+from agent.system.files import fsync_directory, remove_tree, strangers_link, translate
 from agent.system.threads import in_thread, to_its_end, until_stopped
 
 _OVER = ".over"
@@ -82,6 +82,8 @@ class Place:
         return tuple(swaps)
 
     def _swap_of(self, name: str, present: bool, database: bool, id: str, at: datetime) -> Swap:
+        if (link := strangers_link(self._directory / name)) is not None:
+            raise StepFailed("restore-place", f"{link} is a link that another user has made")
         path = Path(os.path.realpath(self._directory / name))
         if path.is_mount():
             raise StepFailed("restore-place", f"{path} is a mount point: it cannot be replaced whole")
