@@ -27,6 +27,7 @@ from agent.core.upgrading import (
     Mark,
     Phase,
     Watch,
+    decided,
     judge,
     superfluous,
     way_back,
@@ -139,13 +140,15 @@ class Upgrader:
 
     def _return(self) -> str:
         _stop_at_once()
-        way = way_back(self._before(), self._now()) if self._mark.copied else "keep"
+        way = self._way_back()
         if way == "stay":
             self._start()
             self._note(phase=Phase.STAYED)
             return ""
         if way == "put-back":
+            self._note(putting_back=True)
             self._state("put-back", self._mark.state_dir, self._mark.copy)
+            self._note(putting_back=False, copied=False)  # what the old version writes from here on is kept
         versions.switch(Path(PREFIX), Path(self._mark.old_directory))
         self._upgrades.put_back()
         commands.run("systemctl", "daemon-reload")
@@ -175,17 +178,13 @@ class Upgrader:
             version=running_version(self._mark.socket),
         )
 
-    def _before(self) -> Contents:
-        return self._contents(f"{self._mark.state_dir}/{self._mark.copy}")
+    def _way_back(self) -> str:
+        """Raises StepFailed if the state cannot be looked at: that is no reason to take another one."""
+        return decided(self._mark) or way_back(self._contents(self._mark.copy), self._contents(STATE))
 
-    def _now(self) -> Contents | None:
-        try:
-            return self._contents(f"{self._mark.state_dir}/{STATE}")
-        except StepFailed:
-            return None  # a file that cannot be read: the copy is what there is
-
-    def _contents(self, path: str) -> Contents:
-        return msgspec.json.decode(self._state("look", path), type=Contents)
+    def _contents(self, name: str) -> Contents | None:
+        found = self._state("look", f"{self._mark.state_dir}/{name}")
+        return msgspec.json.decode(found, type=Contents | None)
 
     def _state(self, *words: str) -> str:
         return of_the_state(self._mark.old_directory, *words)

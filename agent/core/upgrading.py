@@ -79,7 +79,9 @@ class Mark(Struct, frozen=True, kw_only=True):
     built: bool = True
     """The new program was installed for this upgrade, and was not there from before."""
     copied: bool = False
-    """The copy of the state is the one of this upgrade, made while no agent ran."""
+    """The copy of the state is the one of this upgrade, made while no agent ran, and was not put back yet."""
+    putting_back: bool = False
+    """It is decided that the copy is put back; a cut may leave the state in no condition to be asked again."""
     attempts: int = 0
     reason: str = ""
     at: str = ""
@@ -148,11 +150,20 @@ class Contents(Struct, frozen=True):
     promised: Mapping[str, int] = {}
 
 
-def way_back(before: Contents, now: Contents | None) -> Literal["keep", "put-back", "stay"]:
-    """What becomes of the state when the old version returns; `now` is None if it cannot be read.
+def decided(mark: Mark) -> Literal["keep", "put-back"] | None:
+    """What becomes of the state when the old version returns, where nobody has to look at it any more."""
+    if not mark.copied:
+        return "keep"
+    return "put-back" if mark.putting_back else None
+
+
+def way_back(before: Contents | None, now: Contents | None) -> Literal["keep", "put-back", "stay"]:
+    """What becomes of the state when the old version returns; None stands for a file that is damaged.
 
     What the old version can open is kept as it is. What it cannot is replaced by the copy, unless the new version has
     accepted something since: that must not be lost, so the new version stays, and a person is told."""
+    if before is None:
+        return "keep"  # there is nothing that could be put back
     if now is None:
         return "put-back"
     if now.version == before.version:

@@ -44,6 +44,11 @@ def unreadable(error: Exception) -> bool:
     return _primary(error) in _UNREADABLE
 
 
+def damaged(error: Exception) -> bool:
+    """Whether the file itself is wrong, and not merely out of reach at this moment."""
+    return _primary(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def identity(path: Path) -> tuple[tuple[int, int], ...]:
     """Which files stand at the places of the database and its log. Raises Gone."""
     try:

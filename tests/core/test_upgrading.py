@@ -14,6 +14,7 @@ from agent.core.upgrading import (
     Mark,
     Phase,
     Watch,
+    decided,
     judge,
     superfluous,
     unit,
@@ -129,6 +130,19 @@ BEFORE = Contents(1, {"deliveries": 4, "deployments": 7})
 )
 def test_nothing_that_was_promised_is_lost_on_the_way_back(now: Contents | None, way: str) -> None:
     assert way_back(BEFORE, now) == way
+
+
+def test_a_copy_that_is_damaged_is_not_put_back() -> None:
+    for now in (None, BEFORE, Contents(2, {})):
+        assert way_back(None, now) == "keep"
+
+
+def test_what_was_decided_of_the_state_is_not_asked_again_after_a_cut() -> None:
+    """A state whose log is gone already would give another answer; one that was put back is the old version's."""
+    copied = structs.replace(MARK, copied=True)
+    assert decided(MARK) == "keep"
+    assert decided(copied) is None
+    assert decided(structs.replace(copied, putting_back=True)) == "put-back"
 
 
 # --- phases, files, directories

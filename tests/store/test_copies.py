@@ -96,10 +96,45 @@ def test_a_copy_of_an_earlier_upgrade_is_not_taken_for_one_of_no_state(tmp_path:
 
 
 def test_a_damaged_state_is_not_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the upgrade before has left stays, and nothing half."""
     (tmp_path / "state.db").write_bytes(b"no database" * 1000)
+    (tmp_path / "state.db.before-0.1.1").write_bytes(b"whole")
     assert main(["make", str(tmp_path), NAME]) == 1
     assert "not a database" in capsys.readouterr().err
-    assert not (tmp_path / NAME).exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state.db", "state.db.before-0.1.1"]
+
+
+def test_what_a_cut_has_left_of_another_copy_goes(tmp_path: Path, agent: sqlite3.Connection) -> None:
+    for left in (".state.db.before-0.1.1.partial", ".state.db.before-0.1.1.partial-journal"):
+        (tmp_path / left).write_bytes(b"half")
+    make(tmp_path, NAME)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_damaged_file_is_told_from_one_that_is_out_of_reach(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only the first may lead to an older state."""
+    (tmp_path / "state.db").write_bytes(b"no database" * 1000)
+    assert main(["look", str(tmp_path / "state.db")]) == 0
+    assert json.loads(capsys.readouterr().out) is None
+    assert main(["look", str(tmp_path)]) == 1  # nobody can read a directory
+    assert "disk I/O error" in capsys.readouterr().err
+
+
+def test_a_damaged_state_is_kept_beside_the_copy_that_takes_its_place(
+    tmp_path: Path, agent: sqlite3.Connection
+) -> None:
+    make(tmp_path, NAME)
+    agent.close()
+    (tmp_path / "state.db").write_bytes(b"no database" * 1000)
+    (tmp_path / "state.db-wal").write_bytes(b"its log")
+    for _ in range(2):
+        put_back(tmp_path, NAME)
+    assert deliveries(tmp_path / "state.db") == ["one"]
+    assert (tmp_path / "state.db.damaged").read_bytes() == b"no database" * 1000
+    assert (tmp_path / "state.db.damaged-wal").read_bytes() == b"its log"
+    assert not (tmp_path / "state.db-wal").exists()
 
 
 def test_as_a_program_it_prints_what_it_found(
