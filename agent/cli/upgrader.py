@@ -30,6 +30,7 @@ from agent.core.upgrading import (
     decided,
     judge,
     superfluous,
+    time_to_come_up,
     way_back,
 )
 from agent.store.copies import STATE
@@ -132,10 +133,11 @@ class Upgrader:
             return f"it was started {ATTEMPTS} times, and never for long"
         self._note(attempts=self._mark.attempts + 1)
         began = self._start()
-        watch, judgement, reason = judge(Watch(), self._look(began), self._mark.new)
+        limit = time_to_come_up(began - self._began)
+        watch, judgement, reason = Watch(), "wait", ""
         while judgement == "wait":
+            watch, judgement, reason = judge(watch, self._look(began), self._mark.new, limit)
             time.sleep(0.5)
-            watch, judgement, reason = judge(watch, self._look(began), self._mark.new)
         return reason
 
     def _return(self) -> str:

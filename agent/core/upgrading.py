@@ -30,7 +30,10 @@ UNIT = "homeport-upgrade.service"
 UNIT_FILE = f"{UNITS}/{UNIT}"
 
 UP_SECONDS = 70.0
-"""Within these the new version is up, or the old one comes back: with what else a return takes, within 120."""
+"""So long after the old one's stop the new version is up, or the old one comes back: with what else a return takes,
+within 120."""
+LEAST_SECONDS = 40.0
+"""The new version has these in any case, however long the copy of a large state took."""
 STEADY_SECONDS = 10.0
 """So long it must answer, without a restart, before it is believed."""
 RESTARTS = 3
@@ -115,8 +118,14 @@ class Watch(Struct, frozen=True):
 Judgement = Literal["wait", "up", "down"]
 
 
-def judge(watch: Watch, look: Look, wanted: str) -> tuple[Watch, Judgement, str]:
-    """Whether the new version is up, down (and why), or must be waited for."""
+def time_to_come_up(spent: float) -> float:
+    """Seconds from the new version's start, if so many have gone since the old one's stop. A state that took long to
+    be copied takes as long to be put back."""
+    return max(UP_SECONDS - spent, LEAST_SECONDS)
+
+
+def judge(watch: Watch, look: Look, wanted: str, limit: float) -> tuple[Watch, Judgement, str]:
+    """Whether the new version is up, down (and why), or must be waited for; `limit` seconds after its start at most."""
     if look.active == "failed":
         return Watch(), "down", "systemd has given up starting it"
     if look.restarts >= RESTARTS:
@@ -124,8 +133,8 @@ def judge(watch: Watch, look: Look, wanted: str) -> tuple[Watch, Judgement, str]
     watch = _watched(watch, look, wanted)
     if watch.since is not None and look.elapsed - watch.since >= STEADY_SECONDS:
         return watch, "up", ""
-    if look.elapsed >= UP_SECONDS:
-        return watch, "down", f"within {UP_SECONDS:.0f} s it did not become {_lacking(look, wanted)}"
+    if look.elapsed >= limit:
+        return watch, "down", f"within {limit:.0f} s it did not become {_lacking(look, wanted)}"
     return watch, "wait", ""
 
 
