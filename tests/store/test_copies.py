@@ -74,7 +74,7 @@ def test_a_copy_takes_the_place_of_what_a_newer_version_left(
     (tmp_path / "state.db-wal").write_bytes(log)  # as a process leaves it that is killed
     for _ in range(2):  # a cut has it done twice
         put_back(tmp_path, NAME)
-        assert contents(tmp_path / "state.db")["version"] == len(MIGRATIONS)
+        assert contents(tmp_path / "state.db") == {"version": len(MIGRATIONS), "promised": {"deliveries": 1}}
         assert deliveries(tmp_path / "state.db") == ["one"]
     assert (tmp_path / NAME).exists()
 
