@@ -7,6 +7,7 @@ place, it is run again.
 import argparse
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from agent import __version__
@@ -22,80 +23,98 @@ from agent.cli.installation import (
 )
 from agent.cli.proxy import Proxy
 from agent.cli.show import emit
-from agent.cli.upgrader import demand_nothing_pending, let_go_of_unit, running_version
+from agent.cli.upgrader import let_go_of_unit, nobody_else, running_version
 from agent.core import installing
-from agent.core.errors import ConfigError, HomeportError, Refused, StepFailed, Unavailable
+from agent.core.errors import ConfigError, HomeportError, Refused, StepFailed
 from agent.core.installing import SERVICE, Change, Facts, Kind
 from agent.core.score import overall
 from agent.core.settings import Settings
 from agent.core.upgrading import UNIT_FILE
 from agent.system import commands
-from agent.system.lock import StateLock
 from agent.system.machine import Machine
 from agent.system.upgrades import Upgrades
 
 HEALTH_SECONDS = 30.0
+RESTART_SECONDS = 300.0
+"""The unit's TimeoutStopSec= and TimeoutStartSec= come before them."""
 
 
 def run(options: argparse.Namespace) -> int:
-    """Plans, tells, and does it."""
+    """Plans, tells, and does it; one at a time, but for an upgrade that has the new version's done (`--no-start`)."""
     demand_root("install")
     demand_place(only_look=options.dry_run)
-    acts = []
-    if not (options.dry_run or options.no_start):
-        demand_nothing_pending(Upgrades())
-        acts += _without_leftover()
     os.umask(0o022)
-    machine = Machine()
-    settings = settings_of_file()
+    if options.dry_run or options.no_start:
+        return _install(options, [])
+    with nobody_else(Upgrades()):
+        return _install(options, _without_leftover())
+
+
+def _install(options: argparse.Namespace, acts: list[str]) -> int:
+    machine, settings = Machine(), settings_of_file()
     facts = facts_of(machine, settings)
     _demand_sudo(facts, settings)
     changes = changes_of(installing.wanted(settings, facts), machine.look)
-    _refuse(changes)
+    _refuse(machine, changes)
     notes = _notes(settings, facts)
     nginx = Proxy(settings, options) if options.nginx else None
     if options.dry_run:
+        notes += _would(options, changes, settings)
         notes += [f"{path} would be written for nginx." for path in (nginx.paths if nginx else ())]
         _report(options, changes, [*notes, "Nothing was changed."], {})
         return 0
-    for change in changes:
-        machine.carry_out(change)
-    acts += _systemd(changes)
-    notes += _public_half(machine)
-    made = {name.rpartition("/")[2]: secret for name, secret in machine.made.items()}
-    if not options.no_start:
-        try:
-            acts += _started(changes, settings)
-        except HomeportError:
-            _report(options, changes, [*acts, *notes], made)  # what was made is shown this once
-            raise
-    if nginx is not None:
-        acts, notes = [*acts, *nginx.apply()], [*notes, *nginx.notes()]
-    if not changes and not acts:
-        notes.append("Nothing had to be changed.")
-    _report(options, changes, [*acts, *notes], made)
+    done: list[Change] = []
+    try:
+        for change in changes:
+            machine.carry_out(change)
+            done.append(change)
+        acts.extend(_acts(options, changes, settings, nginx))  # those before one that fails are in it, too
+        notes += nginx.notes() if nginx else []
+        if not changes and not acts:
+            notes.append("Nothing had to be changed.")
+    finally:  # whatever comes between: a secret that was made is shown this once
+        notes += _public_half(machine)
+        made = {name.rpartition("/")[2]: secret for name, secret in machine.made.items()}
+        _report(options, done, [*acts, *notes], made)
     return 0
+
+
+def _acts(
+    options: argparse.Namespace, changes: list[Change], settings: Settings, nginx: Proxy | None
+) -> Iterator[str]:
+    """What has to be done besides the changes; told when it was."""
+    yield from _systemd(changes)
+    if not options.no_start:
+        yield from _started(changes, settings)
+    if nginx is not None:
+        yield from nginx.apply()
+
+
+def _would(options: argparse.Namespace, changes: list[Change], settings: Settings) -> list[str]:
+    """What of it somebody would notice."""
+    said = ["journald would be restarted."] if _touches_journald(changes) else []
+    if not _starts_with_the_machine():
+        said.append("The agent would start with the machine.")
+    if not options.no_start and (act := _due(changes, settings)):
+        said.append(f"The agent would be {act}ed.")
+    return said
 
 
 def _without_leftover() -> list[str]:
     """A power cut just before an upgrade was handed over leaves its unit, which nothing runs any more."""
     if not Path(UNIT_FILE).exists():
         return []
-    upgrades = Upgrades()
-    try:
-        with StateLock(upgrades.place):  # not while `install --wheel` hands over
-            demand_nothing_pending(upgrades)
-            let_go_of_unit()
-    except Unavailable as error:
-        raise Refused(409, "upgrade-pending", "an upgrade is being prepared") from error
+    let_go_of_unit()
     _demand("systemctl", "daemon-reload")
     return ["The unit of an upgrade that was never begun was removed."]
 
 
-def _refuse(changes: list[Change]) -> None:
+def _refuse(machine: Machine, changes: list[Change]) -> None:
     """Before anything is changed: what a person must look at first, and what is lacking for the rest."""
     if lines := [f"{change.what.name} {change.say}" for change in changes if change.act == "refuse"]:
         raise Refused(409, "not-installable", f"nothing was changed: {'; '.join(lines)}")
+    for change in changes:
+        machine.demand(change)
     given = [change for change in changes if change.what.kind in (Kind.ACCESS, Kind.WORKPLACE)]
     if given and commands.run("setfacl", "--version").status:
         raise Refused(
@@ -145,47 +164,55 @@ def _public_half(machine: Machine) -> list[str]:
     )
 
 
-def _systemd(changes: list[Change]) -> list[str]:
+def _systemd(changes: list[Change]) -> Iterator[str]:
     """What systemd has to be told of what was changed; and that the agent starts with the machine."""
-    acts = []
     if installing.reloads_systemd(changes) or _property("NeedDaemonReload") == "yes":
         _demand("systemctl", "daemon-reload")
-        acts.append("systemd has read its units again.")
-    if any(change.what.name == installing.JOURNAL for change in changes):
+        yield "systemd has read its units again."
+    if _touches_journald(changes):
         _demand("systemctl", "restart", "systemd-journald.service")
-        acts.append("journald was restarted.")
-    if commands.run("systemctl", "is-enabled", "--quiet", SERVICE).status:
+        yield "journald was restarted."
+    if not _starts_with_the_machine():
         _demand("systemctl", "enable", "--quiet", SERVICE)
-        acts.append("The agent starts with the machine.")
-    return acts
+        yield "The agent starts with the machine."
 
 
-def _started(changes: list[Change], settings: Settings) -> list[str]:
-    """Starts the agent, or restarts it if it would go on without something. Raises ConfigError, StepFailed."""
-    active = _property("ActiveState") == "active"
-    client = Client(argparse.Namespace(socket=settings.listen.socket, url=None))
-    if (
-        active
-        and not installing.restarts_agent(changes)
-        and running_version(settings.listen.socket) == __version__
-    ):
-        return _reloaded() if installing.reloads_agent(changes) else []
-    loaded = as_the_unit_sees_it()
-    if loaded.problems:
-        raise ConfigError(loaded.problems, file=installing.CONFIG)
-    commands.run("systemctl", "reset-failed", SERVICE)
-    done = commands.run("systemctl", "restart", SERVICE, patience=200)
-    if done.status:
-        last = commands.run("journalctl", "--unit", SERVICE, "--lines=15", "--no-pager", "--output=cat").text
-        raise StepFailed("not-installable", f"the agent does not start: {done.text}\n{last}")
-    health = health_now(client)
-    return [f"The agent was {'restarted' if active else 'started'}; it is {health}."]
+def _touches_journald(changes: list[Change]) -> bool:
+    return any(change.what.name == installing.JOURNAL for change in changes)
 
 
-def _reloaded() -> list[str]:
-    """Raises StepFailed if the agent does not take the file up, from which it was just written down what it may do."""
-    _demand("systemctl", "reload", SERVICE)
-    return ["The agent has read its configuration again."]
+def _starts_with_the_machine() -> bool:
+    return commands.run("systemctl", "is-enabled", "--quiet", SERVICE).status == 0
+
+
+def _due(changes: list[Change], settings: Settings) -> str:
+    """What the agent needs, so that it does not go on without something: start, restart, reload, or nothing."""
+    if _property("ActiveState") != "active":
+        return "start"
+    if installing.restarts_agent(changes) or running_version(settings.listen.socket) != __version__:
+        return "restart"
+    return "reload" if installing.reloads_agent(changes) else ""
+
+
+def _started(changes: list[Change], settings: Settings) -> Iterator[str]:
+    """Raises ConfigError, StepFailed."""
+    due = _due(changes, settings)
+    if due == "reload":  # it fails if the agent does not take up what rights were just made of
+        _demand("systemctl", "reload", SERVICE)
+        yield "The agent has read its configuration again."
+    elif due:
+        loaded = as_the_unit_sees_it()
+        if loaded.problems:
+            raise ConfigError(loaded.problems, file=installing.CONFIG)
+        commands.run("systemctl", "reset-failed", SERVICE)
+        done = commands.run("systemctl", "restart", SERVICE, patience=RESTART_SECONDS)
+        if done.status:
+            last = commands.run(
+                "journalctl", "--unit", SERVICE, "--lines=15", "--no-pager", "--output=cat"
+            ).text
+            raise StepFailed("not-installable", f"the agent does not start: {done.text}\n{last}")
+        health = health_now(Client(argparse.Namespace(socket=settings.listen.socket, url=None)))
+        yield f"The agent was {due}ed; it is {health}."
 
 
 def health_now(client: Client) -> str:

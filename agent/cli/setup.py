@@ -6,6 +6,8 @@ What they do is imported when it is asked for: no other command has to pay for i
 import argparse
 from typing import Any
 
+from agent.core.errors import Refused
+
 
 def add(commands: Any, shared: argparse.ArgumentParser) -> None:
     """Declares the three subcommands."""
@@ -85,6 +87,11 @@ def _install(options: argparse.Namespace) -> int:
     if options.wheel:
         from agent.cli import upgrade
 
+        if options.nginx or options.no_start:
+            says = "--wheel goes with neither --nginx nor --no-start"
+            raise Refused(
+                400, "not-installable", says, hint="Upgrade first, then run `homeport install` again."
+            )
         return upgrade.run(options)
     if options.go_on:
         from agent.cli import upgrader

@@ -16,15 +16,14 @@ import msgspec
 from agent import __version__
 from agent.cli.installation import demand_place, demand_root, settings_of_file
 from agent.cli.show import emit
-from agent.cli.upgrader import demand_nothing_pending, of_the_state, told
-from agent.core.errors import Refused, StepFailed, Unavailable
+from agent.cli.upgrader import nobody_else, of_the_state, told
+from agent.core.errors import Refused, StepFailed
 from agent.core.installing import CONFIG, CREDENTIALS, PREFIX, SERVICE, UNITS
 from agent.core.settings import Settings
 from agent.core.uninstalling import WRITTEN
 from agent.core.upgrading import NOT_STARTED, UNIT, UNIT_FILE, VERSIONS, Mark, Phase, unit
 from agent.store.copies import STATE
 from agent.system import commands, files, versions
-from agent.system.lock import StateLock
 from agent.system.upgrades import Upgrades
 
 ROOM = 64 << 20
@@ -54,12 +53,8 @@ def run(options: argparse.Namespace) -> int:
             f"homeport {version} would be installed into {VERSIONS}/{version}, tried, and take the place of"
         )
         return _told(options, f"{plan} {__version__}.", "Nothing was changed.")
-    try:
-        with StateLock(upgrades.place):
-            demand_nothing_pending(upgrades)
-            mark = _prepared(options, upgrades, settings, wheel, version, digest)
-    except Unavailable as error:
-        raise Refused(409, "upgrade-pending", "another upgrade is being prepared") from error
+    with nobody_else(upgrades):
+        mark = _prepared(options, upgrades, settings, wheel, version, digest)
     return _followed(options, upgrades, mark)
 
 
@@ -90,6 +85,9 @@ def _prepared(
     if Path(sys.prefix) != old:
         _begin_again(old, options)
     new = Path(VERSIONS) / version
+    if new == old:  # pip was used in it by hand: it holds another version than its name says
+        hint = f"`{PREFIX}/bin/pip install` the wheel there, too, then `sudo homeport install`"
+        raise Refused(409, "version-refused", f"{__version__} runs from {new} itself", hint=hint)
     Path(VERSIONS).mkdir(mode=0o755, exist_ok=True)
     versions.sweep(Path(VERSIONS), old)
     _progress(options, f"Installing homeport {version} into {new}; {__version__} goes on meanwhile.")

@@ -5,14 +5,15 @@ version's program. It depends on nobody's terminal, and goes on after a power cu
 import os
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from agent.cli.client import Client
-from agent.core.errors import HomeportError, Refused, StepFailed
+from agent.core.errors import HomeportError, Refused, StepFailed, Unavailable
 from agent.core.installing import PREFIX, SERVICE, USER
 from agent.core.upgrading import (
     ATTEMPTS,
@@ -35,6 +36,7 @@ from agent.core.upgrading import (
 )
 from agent.store.copies import STATE
 from agent.system import commands, notify, versions
+from agent.system.lock import StateLock
 from agent.system.upgrades import Upgrades
 
 STOP_SECONDS = 200.0
@@ -124,9 +126,8 @@ class Upgrader:
     def _switch(self) -> str:
         _stop_at_once()
         versions.switch(Path(PREFIX), Path(self._mark.new_directory))
-        done = commands.run(f"{PREFIX}/bin/python", "-I", "-m", "agent", "--json", "install", "--no-start")
-        # if it succeeds it may print a new secret, which is not repeated
-        return f"its `install` failed: {' / '.join(done.text.splitlines()[-3:])}" if done.status else ""
+        done = commands.run(f"{PREFIX}/bin/python", "-I", "-m", "agent", "install", "--no-start")
+        return f"its `install` failed: {_why(done)}" if done.status else ""
 
     def _start_and_watch(self) -> str:
         if self._mark.attempts >= ATTEMPTS:
@@ -207,10 +208,19 @@ class Upgrader:
         self._upgrades.write(self._mark)
 
 
-def demand_nothing_pending(upgrades: Upgrades) -> None:
-    """Raises Refused(upgrade-pending)."""
-    if (mark := upgrades.pending()) is not None:
-        raise Refused(409, "upgrade-pending", f"the upgrade from {mark.old} to {mark.new} has not ended yet")
+@contextmanager
+def nobody_else(upgrades: Upgrades) -> Iterator[None]:
+    """One at a time installs, and nobody while an upgrade goes on. Raises Refused(upgrade-pending)."""
+    try:
+        lock = StateLock(upgrades.place)
+    except Unavailable as error:
+        hint = "Wait for its end; then run this again."
+        raise Refused(409, "upgrade-pending", f"`homeport install` is {error.message}", hint=hint) from error
+    with lock:
+        if (mark := upgrades.pending()) is not None:
+            says = f"the upgrade from {mark.old} to {mark.new} has not ended yet"
+            raise Refused(409, "upgrade-pending", says)
+        yield
 
 
 def let_go_of_unit() -> None:
@@ -254,6 +264,12 @@ def _stop_at_once() -> None:
 
 def _ended() -> bool:
     return commands.properties(SERVICE, ["ActiveState"]).get("ActiveState") in NOT_STARTED
+
+
+def _why(done: commands.Done) -> str:
+    """The command's own sentence. Nothing else that it prints is repeated: a new secret may be among it."""
+    said = [line for line in done.text.splitlines() if line.startswith("homeport: ")]
+    return said[-1].removeprefix("homeport: ") if said else f"exit status {done.status}"
 
 
 def _say(line: str) -> None:

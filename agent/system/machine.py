@@ -110,6 +110,11 @@ class Machine:
         place = self._at(directory)
         return sorted(entry.name for entry in place.iterdir()) if place.is_dir() else []
 
+    def demand(self, change: Change) -> None:
+        """Raises Refused, before anything is changed, where `carry_out` would refuse it."""
+        if change.what.kind is Kind.DIRECTORY and change.what.owner != "root":
+            self._demand_roots_way(self._at(change.what.name))
+
     def carry_out(self, change: Change) -> None:
         """Does it. Raises Refused, OSError."""
         want = change.what

@@ -90,6 +90,8 @@ def test_a_dry_run_tells_every_change_and_makes_none(first: First) -> None:
     planned = [line for line in first.planned.splitlines() if line.startswith("make")]
     assert len(planned) == 12
     assert planned == [line for line in first.said.splitlines() if line.startswith("make")]
+    for act in ("journald would be restarted", "would start with the machine", "The agent would be started"):
+        assert act in first.planned
 
 
 def test_the_agent_runs_under_systemd_after_one_command(first: First) -> None:
@@ -149,6 +151,51 @@ def test_an_invalid_configuration_changes_nothing(homeport: Installed) -> None:
     assert "must be a unit's full name" in done.stderr
     assert pi.get(RULE) == rule
     assert homeport.healthy() < 30  # it may have seen the wrong file meanwhile, and looks again
+
+
+def test_what_is_refused_is_refused_before_anything_is_changed(homeport: Installed) -> None:
+    """A service's directory on a way that somebody else could turn elsewhere; a right that is missing is not given."""
+    pi, right = homeport.pi, homeport.pi.get(CONFIG)
+    document = yaml.safe_load(right)
+    document["services"]["mine"] = document["services"]["app"] | {
+        "directory": "/home/me/mine", "runtime": {"kind": "systemd", "unit": "mine.service"},
+    }  # fmt: skip
+    pi.run("tee", CONFIG, given=yaml.safe_dump(document))
+    try:
+        done = pi.run("homeport", "install", check=False)
+        rule = pi.get(RULE)
+    finally:
+        pi.run("tee", CONFIG, given=right)
+        pi.run("homeport", "install")
+    assert done.returncode == 1
+    assert "which belongs to me" in done.stderr
+    assert "mine.service" not in rule
+    assert homeport.healthy() < 30
+
+
+def test_a_secret_is_shown_also_if_what_comes_after_it_fails(homeport: Installed) -> None:
+    """The next run finds it, and would not show it."""
+    pi, place = homeport.pi, "/etc/systemd/journald.conf.d"
+    pi.run("sh", "-ec", f"rm {CREDENTIALS}/webhook-secret; mv {place} {place}.away; touch {place}")
+    try:
+        done = pi.run("homeport", "install", check=False)
+        made = pi.get(f"{CREDENTIALS}/webhook-secret").strip()
+    finally:
+        pi.run("sh", "-ec", f"rm {place}; mv {place}.away {place}")
+        pi.put(f"{CREDENTIALS}/webhook-secret", SECRET, mode=0o600)
+        pi.run("homeport", "install")
+    assert done.returncode == 1
+    assert f"{place}: File exists" in done.stderr
+    assert made in done.stdout
+
+
+def test_one_at_a_time_installs(homeport: Installed) -> None:
+    """Two would make two secrets, and show both."""
+    done = homeport.pi.run(
+        "flock", "/var/lib/homeport-upgrade/agent.lock", "homeport", "install", check=False
+    )
+    assert done.returncode == 1
+    assert "already running" in done.stderr
 
 
 # --- rights

@@ -225,6 +225,21 @@ def test_a_dry_run_changes_nothing(homeport: Installed) -> None:
     settled(homeport, "0.1.0")
 
 
+def test_nobody_else_installs_meanwhile(homeport: Installed) -> None:
+    wheel = f"{WHEELS}/homeport-0.1.1-py3-none-any.whl"
+    command = ("homeport", "install", "--wheel", wheel)
+    done = homeport.pi.run("flock", "/var/lib/homeport-upgrade/agent.lock", *command, check=False)
+    assert done.returncode == 1
+    assert "[upgrade-pending]" in done.stderr
+    assert "0.1.1" not in programs(homeport)
+
+
+def test_an_upgrade_starts_the_agent_whatever_else_is_asked_for(homeport: Installed) -> None:
+    done = upgrade(homeport, "0.1.1", "--no-start")
+    assert done.returncode == 2
+    assert "--wheel goes with" in done.stderr
+
+
 def test_only_its_unit_goes_on_with_an_upgrade(homeport: Installed) -> None:
     done = homeport.pi.run("homeport", "install", "--go-on", check=False)
     assert done.returncode == 1
@@ -238,6 +253,18 @@ def test_a_program_that_does_not_run_is_refused_while_the_old_one_serves(homepor
     assert "[version-refused]" in done.stderr
     assert homeport.pi.run("systemctl", "show", "--property=InvocationID", "homeport").stdout == before
     assert programs(homeport) == ["0.1.0"]
+    settled(homeport, "0.1.0")
+
+
+def test_the_program_that_runs_is_never_replaced_under_its_feet(homeport: Installed) -> None:
+    """Its directory has the name of another version, since somebody used pip in it."""
+    pi = homeport.pi
+    upgrade(homeport, "0.1.5")  # from now on there is a directory for each version
+    pi.run("sh", "-ec", "cd /opt/homeport.d; mv 0.1.0 0.1.1; ln -sfn /opt/homeport.d/0.1.1 /opt/homeport")
+    done = upgrade(homeport, "0.1.1")
+    pi.run("sh", "-ec", "cd /opt/homeport.d; mv 0.1.1 0.1.0; ln -sfn /opt/homeport.d/0.1.0 /opt/homeport")
+    assert done.returncode == 1
+    assert "runs from /opt/homeport.d/0.1.1 itself" in done.stderr
     settled(homeport, "0.1.0")
 
 
