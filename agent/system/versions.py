@@ -115,8 +115,8 @@ def remove(directory: Path) -> None:
 
 def sweep(versions: Path, running: Path) -> None:
     """Takes away what a power cut has left of an installation; never what runs, whoever put it there."""
-    for directory in versions.iterdir():
-        if directory != running and complete(directory) is None:
+    for directory in versions.iterdir():  # `adopt` may have left a link that leads nowhere
+        if directory != running and (not directory.exists() or complete(directory) is None):
             files.remove_tree(directory)
 
 

@@ -107,6 +107,7 @@ def test_what_pip_cannot_install_is_told_and_does_not_count(tmp_path: Path) -> N
 def test_what_a_power_cut_left_of_an_installation_is_swept_away(tmp_path: Path, prefix: Path) -> None:
     place = versions.adopt(prefix, tmp_path / "homeport.d", "0.1.0")
     (tmp_path / "homeport.d" / "0.2.0" / "bin").mkdir(parents=True)
+    (tmp_path / "homeport.d" / "0.0.9").symlink_to(tmp_path / "homeport.d" / "0.0.9")  # of `adopt`, in a cut
     (place / versions.COMPLETE).unlink()  # as somebody made it by hand
     versions.sweep(tmp_path / "homeport.d", place)
     assert list((tmp_path / "homeport.d").iterdir()) == [place]
