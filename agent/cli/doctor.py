@@ -11,21 +11,31 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agent import __version__
 from agent.cli.client import Client
-from agent.cli.installation import as_the_unit_sees_it, changes_of, facts_of, settings_of_file, told
+from agent.cli.installation import (
+    as_the_unit_sees_it,
+    changes_of,
+    facts_of,
+    settings_of_file,
+    starts_with_the_machine,
+    told,
+)
 from agent.cli.show import emit
 from agent.core import checkup, configuration, installing, upstreams
 from agent.core.checkup import Check, Level
 from agent.core.errors import ConfigError, HomeportError, Problem
 from agent.core.gitversion import is_before_the_fixes
+from agent.core.installing import Facts
 from agent.core.settings import KeyRef, Settings
 from agent.core.text import clean
 from agent.system import commands, files, programs, wear
 from agent.system.machine import Machine
+from agent.system.systemctl import SYSTEMCTL
 from agent.system.upgrades import Upgrades
 
 UNIT_PROPERTIES = ("LoadState", "Id", "ActiveState", "NeedDaemonReload")
@@ -158,11 +168,37 @@ def _installation(settings: Settings) -> Iterator[Check]:
         yield _only_root("rights", "the rules of polkit and the credentials")
         return
     machine = Machine()
-    changes = changes_of(installing.wanted(settings, facts_of(machine, settings)), machine.look)
+    facts = facts_of(machine, settings)
+    changes = changes_of(installing.wanted(settings, facts), machine.look)
     for change in changes:
         yield checkup.error("installed", " ".join(told(change).split()), "`sudo homeport install` mends it")
     if not changes:
         yield checkup.ok("installed", "units, rights, owners and modes are as `homeport install` makes them")
+    yield checkup.of_boot(enabled=starts_with_the_machine())
+    yield _rights(settings, facts)
+
+
+def _rights(settings: Settings, facts: Facts) -> Check:
+    """Asks whoever is asked when the running agent starts or stops a unit; none is."""
+    needed = [("restart", unit) for unit in installing.rights_of(settings, facts)]
+    needed += [("start", unit) for unit in installing.swaps_of(settings)]
+    way, ask = "sudo", _of_sudo
+    if facts.polkit:
+        pid = commands.properties(installing.SERVICE, ["MainPID"]).get("MainPID", "0")
+        if pid == "0":
+            return checkup.of_rights("polkit", [], "the agent does not run")
+        way, ask = "polkit", partial(_of_polkit, pid)
+    refused = [f"{verb} {unit}" for verb, unit in needed if commands.run(*ask(verb, unit)).status]
+    return checkup.of_rights(way, refused)
+
+
+def _of_sudo(verb: str, unit: str) -> tuple[str, ...]:
+    return "sudo", "-n", "-l", "-U", installing.USER, SYSTEMCTL, verb, unit
+
+
+def _of_polkit(pid: str, verb: str, unit: str) -> tuple[str, ...]:
+    action = ("--action-id", "org.freedesktop.systemd1.manage-units", "--process", pid)
+    return "pkcheck", *action, "--detail", "verb", verb, "--detail", "unit", unit
 
 
 def _secrets(settings: Settings) -> Iterator[Check]:

@@ -19,6 +19,7 @@ from agent.cli.installation import (
     demand_root,
     facts_of,
     settings_of_file,
+    starts_with_the_machine,
     told,
 )
 from agent.cli.proxy import Proxy
@@ -93,7 +94,7 @@ def _acts(
 def _would(options: argparse.Namespace, changes: list[Change], settings: Settings) -> list[str]:
     """What of it somebody would notice."""
     said = ["journald would be restarted."] if _touches_journald(changes) else []
-    if not _starts_with_the_machine():
+    if not starts_with_the_machine():
         said.append("The agent would start with the machine.")
     if not options.no_start and (act := _due(changes, settings)):
         said.append(f"The agent would be {act}ed.")
@@ -172,17 +173,13 @@ def _systemd(changes: list[Change]) -> Iterator[str]:
     if _touches_journald(changes):
         _demand("systemctl", "restart", "systemd-journald.service")
         yield "journald was restarted."
-    if not _starts_with_the_machine():
+    if not starts_with_the_machine():
         _demand("systemctl", "enable", "--quiet", SERVICE)
         yield "The agent starts with the machine."
 
 
 def _touches_journald(changes: list[Change]) -> bool:
     return any(change.what.name == installing.JOURNAL for change in changes)
-
-
-def _starts_with_the_machine() -> bool:
-    return commands.run("systemctl", "is-enabled", "--quiet", SERVICE).status == 0
 
 
 def _due(changes: list[Change], settings: Settings) -> str:

@@ -89,6 +89,11 @@ def facts_of(machine: Machine, settings: Settings) -> Facts:
     )
 
 
+def starts_with_the_machine() -> bool:
+    """Whether systemd is told to start the agent."""
+    return commands.run("systemctl", "is-enabled", "--quiet", installing.SERVICE).status == 0
+
+
 def recipes_of(machine: Machine) -> frozenset[str]:
     """The services for which `install` has written down what builds may run."""
     names = machine.names(isolation.RECIPES)

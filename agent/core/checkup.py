@@ -84,6 +84,24 @@ def _of_no_unit(unit: str, load: str) -> Check:
     return error(name, f"systemd cannot load it: {load}", hint)
 
 
+def of_rights(way: str, refused: Sequence[str], unasked: str = "") -> Check:
+    """What polkit or sudo itself says: `refused` are verbs with units that the agent needs. `unasked`: why nobody could
+    be asked."""
+    if unasked:
+        return warning("rights", f"{way} was not asked: {unasked}")
+    if refused:
+        hint = "`sudo homeport install` gives them; a rule of your own that says no comes before"
+        return error("rights", f"{way} refuses the agent: {', '.join(refused)}", hint)
+    return ok("rights", f"{way} lets the agent start and stop its units")
+
+
+def of_boot(*, enabled: bool) -> Check:
+    """Whether systemd starts the agent with the machine."""
+    if not enabled:
+        return error("agent at boot", "nobody starts it with the machine", "`sudo homeport install` mends it")
+    return ok("agent at boot", "it starts with the machine")
+
+
 def of_upstream(path: str, serving: str | None) -> Check:
     """The file by which nginx sends a service's users to one of two colours; None: it names none."""
     name = f"nginx {path}"

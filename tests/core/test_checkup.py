@@ -28,6 +28,18 @@ def test_a_unit_must_be_there_under_its_own_name(found: dict[str, str], level: L
     assert checkup.of_unit("a.service", found).level is level
 
 
+def test_rights_are_what_is_answered_and_not_what_was_written() -> None:
+    assert checkup.of_rights("polkit", []).level is Level.OK
+    assert checkup.of_rights("polkit", [], "the agent does not run").level is Level.WARNING
+    refused = checkup.of_rights("sudo", ["restart a.service", "start b.service"])
+    assert refused.level is Level.ERROR
+    assert "restart a.service, start b.service" in refused.says
+
+
+def test_an_agent_that_nobody_starts_with_the_machine_is_an_error() -> None:
+    assert [checkup.of_boot(enabled=each).level for each in (True, False)] == [Level.OK, Level.ERROR]
+
+
 @pytest.mark.parametrize(
     ("bytes_", "inodes", "level"),
     [

@@ -10,7 +10,7 @@ import yaml
 
 from tests.e2e.installed import CONFIG, REPOSITORY, Installed
 from tests.e2e.pi import Pi
-from tests.world import SECRET
+from tests.world import SECRET, wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]  # the first one on a machine makes the Pi's image
 
@@ -37,6 +37,11 @@ _BY_NAME = f"/usr/share/dbus-1/system-services/{_ACTIVATION}"
 POLKIT_AWAY = (
     f"mv {_POLKITD} {_POLKITD}.away; mv {_BY_NAME} /root; systemctl stop polkit; systemctl reload dbus"
 )
+POLKIT_SAYS_NO = """
+polkit.addRule(function(action, subject) {
+    return action.lookup("unit") === "app.service" ? polkit.Result.NO : polkit.Result.NOT_HANDLED;
+});
+"""
 POLKIT_BACK = f"mv {_POLKITD}.away {_POLKITD}; mv /root/{_ACTIVATION} {_BY_NAME}; systemctl reload dbus"
 
 
@@ -269,6 +274,7 @@ def test_without_polkit_it_goes_by_sudo_and_that_is_said(homeport: Installed) ->
             )
         ]
         lines = pi.get("/etc/sudoers.d/homeport")
+        found = [check for check in diagnosed(homeport)["checks"] if check["name"] == "rights"]
         exposed = pi.run("systemd-analyze", "security", "--no-pager", "homeport").stdout
     finally:
         pi.run("sh", "-ec", POLKIT_BACK)
@@ -276,6 +282,7 @@ def test_without_polkit_it_goes_by_sudo_and_that_is_said(homeport: Installed) ->
     assert "by sudo, since there is no polkit" in said
     assert ended["state"] == "succeeded", ended
     assert all(others)
+    assert [(check["level"], check["says"].split()[0]) for check in found] == [("ok", "sudo")]
     assert "level for homeport.service: 5.7" in exposed
     assert "*" not in lines
     assert "by polkit" in again
@@ -304,7 +311,7 @@ def test_the_doctor_finds_nothing_wrong_with_what_was_installed(homeport: Instal
     assert found["ok"], errors(found)
     names = " ".join(check["name"] for check in found["checks"])
     for name in ("configuration", "git", "python", "agent", "unit app.service", "installed", "secret", "space",
-                 "clock", "backups of app", "service app", "memory", "writes of the agent",
+                 "clock", "rights", "agent at boot", "backups of app", "service app", "memory", "writes of the agent",
                  "writes to the disk"):  # fmt: skip
         assert name in names
 
@@ -315,6 +322,7 @@ PLANTED = {
     f"sed -i s/app.service/ssh.service/ {RULE}": f"write {RULE}",
     f"rm {DROP_IN}": f"make {DROP_IN}",
     "chmod 755 /etc/homeport": "was root:homeport 0755",
+    "systemctl disable -q homeport": "nobody starts it with the machine",
     "systemctl stop homeport": "no agent answers",
 }
 """What is spoilt -> what the doctor says of it."""
@@ -337,6 +345,18 @@ def test_the_doctor_finds_what_is_wrong_and_install_mends_it(homeport: Installed
         assert said in found
     assert again == found, "looking changes nothing"
     assert diagnosed(homeport)["ok"]
+
+
+def test_the_doctor_asks_polkit_itself(homeport: Installed) -> None:
+    """R-MO-7: a rule of somebody else's that says no comes before what was installed, and changes no file of ours."""
+    pi, mine = homeport.pi, "/etc/polkit-1/rules.d/10-mine.rules"
+    pi.put(mine, POLKIT_SAYS_NO)
+    try:
+        said = "rights: polkit refuses the agent: restart app.service"
+        wait_for("polkitd's look at its rules", lambda: said in errors(diagnosed(homeport)))
+    finally:
+        pi.run("rm", mine)
+    wait_for("polkitd's look at its rules", lambda: diagnosed(homeport)["ok"])
 
 
 def test_the_doctor_says_what_only_root_can_see(homeport: Installed) -> None:
