@@ -37,23 +37,32 @@ def _give(top: Path, rules: list[str], without: str = "") -> None:
         if len(found[True]) + len(found[False]) >= _MANY:
             _set(found, rules, inherited)
     _set(found, rules, inherited)
+    # the directory itself comes last: `install` sees by it that all of it was done
+    if (itself := _ours(str(top))) is not None:
+        _set({itself[1]: [itself[0]]}, rules, inherited)
 
 
 def _walk(top: Path, without: str) -> Iterator[tuple[int, bool]]:
-    """A handle of each directory and file of ours, below and with `top`, and whether it is a directory."""
+    """A handle of each directory and file of ours below `top`, and whether it is a directory."""
     for place, directories, others, above in os.fwalk(top, onerror=_unless_closed):
         if place == str(top) and without in directories:
             directories.remove(without)
-        for name in [".", *others]:
-            try:
-                handle = os.open(name, _HANDLE, dir_fd=above)
-            except FileNotFoundError:
-                continue  # gone meanwhile
-            status = os.fstat(handle)
-            if status.st_uid == os.geteuid() and not stat.S_ISLNK(status.st_mode):
-                yield handle, stat.S_ISDIR(status.st_mode)
-            else:
-                os.close(handle)
+        for name in others if place == str(top) else [".", *others]:
+            if (found := _ours(name, above)) is not None:
+                yield found
+
+
+def _ours(name: str, above: int | None = None) -> tuple[int, bool] | None:
+    """A handle, and whether it is a directory's; None for what is not ours, a link, and what is gone meanwhile."""
+    try:
+        handle = os.open(name, _HANDLE, dir_fd=above)
+    except FileNotFoundError:
+        return None
+    status = os.fstat(handle)
+    if status.st_uid == os.geteuid() and not stat.S_ISLNK(status.st_mode):
+        return handle, stat.S_ISDIR(status.st_mode)
+    os.close(handle)
+    return None
 
 
 def _unless_closed(error: OSError) -> None:

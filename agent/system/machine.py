@@ -18,6 +18,8 @@ from agent.core.installing import HOME, USER, Change, Kind, Seen, Wanted
 from agent.system import commands, files
 
 SECRET_BYTES = 32
+TREE_SECONDS = 600.0
+"""So long it may take to go through everything that a service keeps, on a slow card."""
 _MOST = 1 << 20
 
 
@@ -237,12 +239,20 @@ def _give_workplace(releases: Path, user: str) -> None:
 
 
 def _as_the_agent(*argv: str) -> None:
-    _demand("runuser", "-u", USER, "--", *argv)
+    _demand("runuser", "-u", USER, "--", *argv, patience=TREE_SECONDS)
 
 
 def _make_key(path: Path) -> None:
-    """ssh-keygen writes the file with mode 0600 from the start, and the public half beside it."""
-    _demand("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "homeport", "-f", str(path))
+    """ssh-keygen writes with mode 0600 from the start, and syncs nothing: the key has its name when it is whole."""
+    aside = path.with_name(f".{path.name}.new")
+    halves = {Path(f"{aside}{end}"): Path(f"{path}{end}") for end in (".pub", "")}
+    for half in halves:
+        half.unlink(missing_ok=True)
+    _demand("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "homeport", "-f", str(aside))
+    files.syncfs(path.parent)
+    for half, place in halves.items():
+        half.replace(place)
+    files.fsync_directory(path.parent)
 
 
 def _check_sudoers(text: str) -> None:
@@ -252,7 +262,7 @@ def _check_sudoers(text: str) -> None:
         raise Refused(409, "not-installable", f"visudo refuses the lines: {done.text}", hint="Install sudo.")
 
 
-def _demand(*argv: str) -> None:
-    done = commands.run(*argv)
+def _demand(*argv: str, patience: float = 60.0) -> None:
+    done = commands.run(*argv, patience=patience)
     if done.status:
         raise Refused(409, "not-installable", f"{argv[0]} failed: {done.text}")

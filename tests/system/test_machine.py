@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -98,6 +99,24 @@ def test_a_secret_is_random_and_told_to_whoever_made_it(machine: Machine, tmp_pa
     (secret,) = machine.made.values()
     assert len(bytes.fromhex(secret)) == 32
     assert (tmp_path / f"{CREDENTIALS}/webhook-secret".lstrip("/")).read_text() == secret
+
+
+def test_a_key_is_whole_or_not_there(machine: Machine, tmp_path: Path) -> None:
+    """What a cut has left of one is made anew, under no name that anybody reads."""
+    credentials = tmp_path / CREDENTIALS.lstrip("/")
+    credentials.mkdir(parents=True)
+    for left in (".deploy-key.new", ".deploy-key.new.pub"):
+        (credentials / left).write_bytes(b"")
+    install(machine)
+    assert sorted(path.name for path in credentials.iterdir()) == [
+        "deploy-key",
+        "deploy-key.pub",
+        "webhook-secret",
+    ]
+    derived = subprocess.run(
+        ["ssh-keygen", "-y", "-f", credentials / "deploy-key"], check=True, capture_output=True, text=True
+    ).stdout
+    assert (credentials / "deploy-key.pub").read_text() == derived
 
 
 def test_a_mode_that_was_opened_is_closed_again(machine: Machine, tmp_path: Path) -> None:
