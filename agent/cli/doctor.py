@@ -186,10 +186,12 @@ def _rights(settings: Settings, facts: Facts) -> Check:
     if facts.polkit:
         pid = commands.properties(installing.SERVICE, ["MainPID"]).get("MainPID", "0")
         if pid == "0":
-            return checkup.of_rights("polkit", [], "the agent does not run")
+            return checkup.warning("rights", "polkit was not asked: the agent does not run")
         way, ask = "polkit", partial(_of_polkit, pid)
-    refused = [f"{verb} {unit}" for verb, unit in needed if commands.run(*ask(verb, unit)).status]
-    return checkup.of_rights(way, refused)
+    answers = {f"{verb} {unit}": commands.run(*ask(verb, unit)) for verb, unit in needed}
+    refused = [words for words, done in answers.items() if done.status]
+    failures = [done.text for done in answers.values() if done.status == commands.NOT_THERE]
+    return checkup.of_rights(way, refused, failures[0] if failures else "")
 
 
 def _of_sudo(verb: str, unit: str) -> tuple[str, ...]:

@@ -84,11 +84,11 @@ def _of_no_unit(unit: str, load: str) -> Check:
     return error(name, f"systemd cannot load it: {load}", hint)
 
 
-def of_rights(way: str, refused: Sequence[str], unasked: str = "") -> Check:
-    """What polkit or sudo itself says: `refused` are verbs with units that the agent needs. `unasked`: why nobody could
-    be asked."""
-    if unasked:
-        return warning("rights", f"{way} was not asked: {unasked}")
+def of_rights(way: str, refused: Sequence[str], failure: str = "") -> Check:
+    """What polkit or sudo itself says: `refused` are verbs with units that the agent needs. `failure`: it could not be
+    asked."""
+    if failure:
+        return error("rights", f"{way} does not answer: {failure}", "`systemctl status polkit`")
     if refused:
         hint = "`sudo homeport install` gives them; a rule of your own that says no comes before"
         return error("rights", f"{way} refuses the agent: {', '.join(refused)}", hint)

@@ -30,7 +30,9 @@ def test_a_unit_must_be_there_under_its_own_name(found: dict[str, str], level: L
 
 def test_rights_are_what_is_answered_and_not_what_was_written() -> None:
     assert checkup.of_rights("polkit", []).level is Level.OK
-    assert checkup.of_rights("polkit", [], "the agent does not run").level is Level.WARNING
+    silent = checkup.of_rights("polkit", ["restart a.service"], "Error checking for authorization")
+    assert silent.level is Level.ERROR
+    assert "does not answer" in silent.says
     refused = checkup.of_rights("sudo", ["restart a.service", "start b.service"])
     assert refused.level is Level.ERROR
     assert "restart a.service, start b.service" in refused.says
