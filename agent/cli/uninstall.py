@@ -14,7 +14,8 @@ from agent.core.upgrading import UNIT
 from agent.system import commands
 from agent.system.machine import Machine
 
-USERS = (isolation.USER, USER)
+USERS = (USER, isolation.USER)
+"""The first is a member of the second's group, which would stay."""
 
 
 def run(options: argparse.Namespace) -> int:

@@ -19,8 +19,8 @@ from tests.e2e.installed import CONFIG, SOCKET, Installed
 from tests.world import ENDS, SECRET, Answer, push_body, signed
 
 UNIT = "app.service"
-_CREDENTIALS = "/etc/homeport/credentials"
-_UNIT = """
+CREDENTIALS = "/etc/homeport/credentials"
+UNIT_TEXT = """
 [Unit]
 StartLimitIntervalSec=0
 [Service]
@@ -48,15 +48,19 @@ class Documented(Installed):
 
     def install(self, wheelhouse: Path) -> None:
         """As docs/install-on-a-pi.md says it; the service's first version is still to come."""
-        pi, app = self.pi, self.settings["services"]["app"]
         self.install_command(wheelhouse)
-        pi.run("homeport", "install")
+        self.pi.run("homeport", "install")
+        self.make_service()
+
+    def make_service(self) -> None:
+        """After a first `homeport install`."""
+        pi, app = self.pi, self.settings["services"]["app"]
         self.make_repository()
         pi.run("useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", "app")
-        pi.put(f"/etc/systemd/system/{UNIT}", _UNIT)
+        pi.put(f"/etc/systemd/system/{UNIT}", UNIT_TEXT)
         pi.run("systemctl", "daemon-reload")
         pi.run("systemctl", "enable", "--quiet", UNIT)
-        pi.put(f"{_CREDENTIALS}/webhook-secret", SECRET, mode=0o600)
+        pi.put(f"{CREDENTIALS}/webhook-secret", SECRET, mode=0o600)
         self.settings["github"] = {"webhook_secrets": [{"credential": "webhook-secret"}]}
         app["runtime"] = {"kind": "systemd", "unit": UNIT}
         app["health"] |= {"every": "100ms", "timeout": "6s", "soak": "800ms"}

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.installed import CONFIG, REPOSITORY, Installed
+from tests.e2e.documented import CREDENTIALS, UNIT_TEXT, Documented
+from tests.e2e.installed import CONFIG, Installed
 from tests.e2e.pi import Pi
 from tests.world import SECRET, wait_for
 
@@ -16,33 +17,31 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]  # the first one on a 
 
 PI = ("--docker-arg", "--network=none")
 
-CREDENTIALS = "/etc/homeport/credentials"
 RULE = "/etc/polkit-1/rules.d/50-homeport.rules"
 DROP_IN = "/etc/systemd/system/homeport.service.d/10-install.conf"
-UNIT = """
-[Unit]
-StartLimitIntervalSec=0
-[Service]
-Type=exec
-User=app
-WorkingDirectory=/srv/app/current
-Environment=PORT=9100
-EnvironmentFile=-/srv/app/current/.homeport-environment
-ExecStart=/usr/bin/python3 -S -E serve.py
-TimeoutStopSec=5
-"""
-
 _POLKITD, _ACTIVATION = "/usr/lib/polkit-1/polkitd", "org.freedesktop.PolicyKit1.service"
 _BY_NAME = f"/usr/share/dbus-1/system-services/{_ACTIVATION}"
 POLKIT_AWAY = (
     f"mv {_POLKITD} {_POLKITD}.away; mv {_BY_NAME} /root; systemctl stop polkit; systemctl reload dbus"
 )
+FIRST_FILE_ONLY = """#!/bin/sh
+case $2 in *rwX*) /usr/bin/setfacl "$1" "$2" -- "$4"; exit 1;; esac
+exec /usr/bin/setfacl "$@"
+"""
 POLKIT_SAYS_NO = """
 polkit.addRule(function(action, subject) {
     return action.lookup("unit") === "app.service" ? polkit.Result.NO : polkit.Result.NOT_HANDLED;
 });
 """
 POLKIT_BACK = f"mv {_POLKITD}.away {_POLKITD}; mv /root/{_ACTIVATION} {_BY_NAME}; systemctl reload dbus"
+
+
+BUILT = """
+services:
+  built:
+    source: {repository: /srv/built.git}
+    runtime: {kind: process, command: [/bin/true]}
+"""
 
 
 class First:
@@ -54,8 +53,23 @@ class First:
         self.there_then = pi.run("ls", "/etc/homeport", check=False).returncode == 0
         self.said = pi.run("/opt/homeport/bin/homeport", "install").stdout
         self.secret = pi.get(f"{CREDENTIALS}/webhook-secret").strip()
+        self.public = pi.get(f"{CREDENTIALS}/deploy-key.pub").strip()
         self.status = pi.run("systemctl", "status", "homeport", "--no-pager").stdout
         self.config = pi.get(CONFIG)
+        self.purged = self._purged(pi)
+        pi.run("/opt/homeport/bin/homeport", "install")
+
+    def _purged(self, pi: Pi) -> str:
+        """What `uninstall --purge` leaves, with the users of builds as well."""
+        pi.run("tee", CONFIG, given=self.config.replace("\nservices: {}\n", BUILT))
+        pi.run("homeport", "install", "--no-start")
+        assert "homeport-build" in pi.get("/etc/group")
+        pi.run("homeport", "uninstall", "--purge")
+        places = (
+            "/etc/homeport* /var/*/homeport* /etc/systemd/system/homeport* /etc/polkit-1/rules.d/*homeport*"
+        )
+        files = pi.run("sh", "-c", f"ls -d {places}; rm -r /srv/built", check=False).stdout
+        return files + pi.run("sh", "-c", "grep homeport /etc/passwd /etc/group", check=False).stdout
 
 
 @pytest.fixture(scope="module")
@@ -68,18 +82,9 @@ def first(pi: Pi, wheelhouse: Path) -> First:
 @pytest.fixture(scope="module")
 def homeport(pi: Pi, first: First) -> Installed:
     """One service whose unit is the user's; its first version is live. Deliveries are signed with a secret of ours."""
-    made = Installed(pi)
-    pi.run("useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", "app")
-    pi.put("/etc/systemd/system/app.service", UNIT)
-    pi.put("/etc/systemd/system/other.service", UNIT)
-    pi.run("systemctl", "daemon-reload")
-    made.make_repository()
-    pi.put(f"{CREDENTIALS}/webhook-secret", SECRET, mode=0o600)
-    made.settings["github"] = {"webhook_secrets": [{"credential": "webhook-secret"}]}
-    made.settings["services"]["app"]["runtime"] = {"kind": "systemd", "unit": "app.service"}
-    made.settings["services"]["app"]["source"]["repository"] = REPOSITORY
-    pi.put(CONFIG, yaml.safe_dump(made.settings))
-    pi.run("homeport", "install")
+    made = Documented(pi)
+    pi.put("/etc/systemd/system/other.service", UNIT_TEXT)
+    made.make_service()
     ended = made.deploy("first")
     assert ended["state"] == "succeeded", ended
     return made
@@ -110,10 +115,13 @@ def test_a_webhook_secret_is_made_and_shown(first: First) -> None:
     assert first.secret in first.said
 
 
-def test_the_deploy_keys_public_half_is_shown(first: First, pi: Pi) -> None:
-    public = pi.get(f"{CREDENTIALS}/deploy-key.pub").strip()
-    assert public.startswith("ssh-ed25519 ")
-    assert public in first.said
+def test_the_deploy_keys_public_half_is_shown(first: First) -> None:
+    assert first.public.startswith("ssh-ed25519 ")
+    assert first.public in first.said
+
+
+def test_a_purge_leaves_nothing_of_the_agent(first: First) -> None:
+    assert first.purged == ""
 
 
 def test_who_may_read_what(homeport: Installed) -> None:
@@ -231,6 +239,22 @@ def test_the_services_own_user_reads_releases_and_writes_what_is_shared(homeport
     pi.run("touch", "/srv/app/shared/data/by-the-service", user="app")
     pi.run("homeport", "backup", "create", "app")
     pi.run("rm", "/srv/app/shared/data/by-the-service", user="homeport")
+
+
+def test_access_that_a_cut_left_unfinished_is_given_again(homeport: Installed) -> None:
+    """By a setfacl that comes no further than the first file that the service may write."""
+    pi, shim = homeport.pi, "/usr/local/sbin/setfacl"
+    pi.run("setfacl", "-b", "/srv/app/shared", "/srv/app/shared/data")
+    pi.put(shim, FIRST_FILE_ONLY, mode=0o755)
+    try:
+        failed = pi.run("homeport", "install", check=False)
+    finally:
+        pi.run("rm", shim)
+        pi.run("homeport", "install")
+    assert failed.returncode == 1
+    assert "runuser failed" in failed.stderr
+    pi.run("touch", "/srv/app/shared/data/again", user="app")
+    pi.run("rm", "/srv/app/shared/data/again", user="app")
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.e2e.documented import CREDENTIALS, UNIT_TEXT
 from tests.e2e.installed import CONFIG, PORT, REPOSITORY, Installed
 from tests.e2e.pi import LIMITED, Pi
-from tests.e2e.test_install import CREDENTIALS, POLKIT_AWAY, POLKIT_BACK, UNIT
+from tests.e2e.test_install import POLKIT_AWAY, POLKIT_BACK
 from tests.world import SECRET, wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
@@ -31,7 +32,7 @@ def homeport(pi: Pi, wheelhouse: Path) -> Installed:
     made.install_command(wheelhouse)
     pi.run("/opt/homeport/bin/homeport", "install")
     pi.run("useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", "app")
-    pi.put("/etc/systemd/system/app.service", UNIT)
+    pi.put("/etc/systemd/system/app.service", UNIT_TEXT)
     pi.put(f"/etc/systemd/system/{BUILD}.d/limits.conf", LIMITS)
     made.make_repository()
     pi.put(f"{CREDENTIALS}/webhook-secret", SECRET, mode=0o600)
