@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from agent.store.schema import MIGRATIONS
-from tests.e2e.installed import CONFIG, REPOSITORY, STATE, Installed
+from tests.e2e.documented import Documented
+from tests.e2e.installed import CONFIG, STATE
 from tests.e2e.pi import Pi
-from tests.e2e.test_install import CREDENTIALS, UNIT
 from tests.e2e.wheelhouse import build_wheel
 from tests.meta.sources import ROOT
-from tests.world import SECRET, wait_for
+from tests.world import wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]  # the first one on a machine makes the Pi's image
 
-PI = ("--docker-arg", "--network=none")
+DISK = ("/opt", "/var/lib", "/etc/systemd/system")
+"""Where an upgrade writes what must outlive it."""
+PI = ("--disk", f"1200:{','.join(DISK)}", "--docker-arg", "--network=none")
 
 LONG = pytest.mark.long
 WHEELS = "/root/wheels"
@@ -43,6 +44,7 @@ _SCHEMA = ("", '\n\nMIGRATIONS = (*MIGRATIONS, ("CREATE TABLE of_the_new_version
 _OPENED = "        self._call(_succeed, opened, None)\n"
 _READY = '    _say(f"READY=1\\nSTATUS={status}")\n'
 _TOLD = "        notify.ready(told(len(agent.roster.sites), {}))\n"
+_DONE = "    done: list[Change] = []\n"
 FAULTS: dict[str, dict[str, tuple[str, str]]] = {
     # version -> file -> what stands there and what stands there instead; "": what is added at the end
     "0.1.1": {"agent/store/schema.py": _SCHEMA},
@@ -59,6 +61,18 @@ FAULTS: dict[str, dict[str, tuple[str, str]]] = {
             _TOLD,
             f"{_TOLD}        asyncio.get_running_loop().call_later(6, os.abort)\n",
         ),
+    },
+    "0.1.7": {
+        "agent/cli/install.py": (
+            _DONE,
+            f'    raise StepFailed("not-installable", "planted: it cannot be installed")\n{_DONE}',
+        )
+    },
+    "0.1.8": {
+        "agent/store/database.py": (
+            _OPENED,
+            '        import os\n        self._path.write_bytes(b"planted" * 1000)\n        os.abort()\n',
+        )
     },
 }
 GO_ON = "/var/lib/git/go-on"
@@ -89,29 +103,32 @@ def variant(version: str, directory: Path) -> Path:
     return build_wheel(directory / f"wheel-{version}", checkout)
 
 
+class Upgradable(Documented):
+    """With the wheels of what it needs in a directory of the Pi, and those of its versions as they are asked for."""
+
+    def __init__(self, pi: Pi, wheelhouse: Path, variants: Path) -> None:
+        super().__init__(pi)
+        self._variants = variants
+        self._there = {"0.1.0"}
+        pi.run("mkdir", WHEELS)
+        pi.send(*wheelhouse.glob("*.whl"), to=WHEELS)
+
+    def wheel(self, version: str) -> str:
+        """Where it lies on the Pi."""
+        if version not in self._there:
+            self.pi.send(variant(version, self._variants), to=WHEELS)
+            self._there.add(version)
+        return f"{WHEELS}/homeport-{version}-py3-none-any.whl"
+
+
 @pytest.fixture(scope="module")
-def installed(pi: Pi, wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """Installed by its documented command, with one service whose first version is live, and all wheels beside."""
-    made = Installed(pi)
-    made.install_command(wheelhouse)
-    pi.run("mkdir", WHEELS)
-    directory = tmp_path_factory.mktemp("variants")
-    pi.send(*wheelhouse.glob("*.whl"), *(variant(version, directory) for version in FAULTS), to=WHEELS)
-    pi.run("homeport", "install")
-    pi.run("useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", "app")
-    pi.put("/etc/systemd/system/app.service", UNIT)
-    pi.run("systemctl", "daemon-reload")
-    made.make_repository()
-    pi.put(f"{CREDENTIALS}/webhook-secret", SECRET, mode=0o600)
-    made.settings["github"] = {"webhook_secrets": [{"credential": "webhook-secret"}]}
-    made.settings["services"]["app"]["runtime"] = {"kind": "systemd", "unit": "app.service"}
-    made.settings["services"]["app"]["source"]["repository"] = REPOSITORY
+def installed(pi: Pi, wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Upgradable:
+    """Installed by its documented command, with one service whose first version is live."""
+    made = Upgradable(pi, wheelhouse, tmp_path_factory.mktemp("variants"))
     made.settings["services"]["app"]["deploy"]["build"] = {
         "commands": [f"test ! -e slow || until test -e {GO_ON}; do sleep 0.2; done"]
     }
-    pi.put(CONFIG, yaml.safe_dump(made.settings))
-    pi.run("homeport", "install")
-    pi.run("systemctl", "enable", "--quiet", "app")
+    made.install(wheelhouse)
     deploys(made, "first")
     pi.run("systemctl", "stop", "homeport")
     pi.run("sh", "-ec", f"tar --acls -C / -cf /root/before.tar {REMEMBERED}")
@@ -120,7 +137,7 @@ def installed(pi: Pi, wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def homeport(installed: Installed) -> Installed:
+def homeport(installed: Upgradable) -> Upgradable:
     """As it was after its installation: tests come in any order."""
     ended = installed.pi.run("ls", "/var/lib/homeport-upgrade/last.json", check=False).returncode == 0
     begun = programs(installed) not in ([], ["0.1.0"])
@@ -131,57 +148,57 @@ def homeport(installed: Installed) -> Installed:
         installed.pi.run("systemctl", "start", "app")
         installed.pi.run("homeport", "install")
     installed.healthy()
+    installed.pi.run("sync", "-f", *DISK)  # what came before is not what a cut is to take
     return installed
 
 
-def upgrade(homeport: Installed, version: str, *options: str) -> subprocess.CompletedProcess[str]:
-    wheel = f"{WHEELS}/homeport-{version}-py3-none-any.whl"
-    command = (*PIP, "homeport", "install", "--wheel", wheel, *options)
+def upgrade(homeport: Upgradable, version: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = (*PIP, "homeport", "install", "--wheel", homeport.wheel(version), *options)
     return homeport.pi.run(*command, check=False, timeout=300)
 
 
-def deploys(homeport: Installed, version: str) -> None:
+def deploys(homeport: Upgradable, version: str) -> None:
     """A push of this version goes well."""
     ended = homeport.deploy(version)
     assert ended["state"] == "succeeded", ended
 
 
-def running(homeport: Installed) -> str:
+def running(homeport: Upgradable) -> str:
     """The version of the agent that answers; "" if none does."""
     with suppress(ConnectionError):
         return str(homeport.get("/status").document["agent"]["version"])
     return ""
 
 
-def last(homeport: Installed) -> dict[str, Any]:
+def last(homeport: Upgradable) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(homeport.pi.get("/var/lib/homeport-upgrade/last.json"))
     return document
 
 
-def history(homeport: Installed) -> tuple[list[str], list[str]]:
+def history(homeport: Upgradable) -> tuple[list[str], list[str]]:
     """What the agent knows of before: deployments with their states, and deliveries."""
     deployments = homeport.get("/api/v1/deployments?limit=100").document["items"]
     deliveries = homeport.get("/api/v1/deliveries?limit=100").document["items"]
     return [f"{item['id']} {item['state']}" for item in deployments], [item["id"] for item in deliveries]
 
 
-def programs(homeport: Installed) -> list[str]:
+def programs(homeport: Upgradable) -> list[str]:
     """The versions that lie beside each other."""
     return homeport.pi.run("ls", "/opt/homeport.d", check=False).stdout.split()
 
 
-def units(homeport: Installed) -> str:
+def units(homeport: Upgradable) -> str:
     """What systemd and polkit are told of the agent."""
     places = "/etc/systemd/system/homeport* /etc/polkit-1/rules.d"
     return homeport.pi.run("sh", "-c", f"grep -r . {places} | sort").stdout
 
 
-def service(homeport: Installed) -> str:
+def service(homeport: Upgradable) -> str:
     """Which run of the service this is."""
     return homeport.pi.run("systemctl", "show", "--property=InvocationID,NRestarts", "app").stdout
 
 
-def settled(homeport: Installed, version: str) -> None:
+def settled(homeport: Upgradable, version: str) -> None:
     """This version serves, and nothing of an upgrade is left to be done."""
     pi = homeport.pi
     assert running(homeport) == version
@@ -194,7 +211,7 @@ def settled(homeport: Installed, version: str) -> None:
 # --- what is refused before anything is changed
 
 
-def test_a_wheel_that_is_not_homeports_is_refused_and_nothing_is_changed(homeport: Installed) -> None:
+def test_a_wheel_that_is_not_homeports_is_refused_and_nothing_is_changed(homeport: Upgradable) -> None:
     pi = homeport.pi
     before, run = units(homeport), pi.run("systemctl", "show", "--property=InvocationID", "homeport").stdout
     (other,) = pi.run("sh", "-c", f"ls {WHEELS}/psutil*.whl").stdout.split()
@@ -212,41 +229,40 @@ def test_a_wheel_that_is_not_homeports_is_refused_and_nothing_is_changed(homepor
     assert pi.run("systemctl", "show", "--property=InvocationID", "homeport").stdout == run
 
 
-def test_the_same_version_again_changes_nothing(homeport: Installed) -> None:
+def test_the_same_version_again_changes_nothing(homeport: Upgradable) -> None:
     done = upgrade(homeport, "0.1.0")
     assert done.returncode == 0
     assert "Nothing had to be changed." in done.stdout
 
 
-def test_a_dry_run_changes_nothing(homeport: Installed) -> None:
+def test_a_dry_run_changes_nothing(homeport: Upgradable) -> None:
     done = upgrade(homeport, "0.1.1", "--dry-run")
     assert done.stdout.endswith("Nothing was changed.\n")
     assert "0.1.1" not in programs(homeport)
     settled(homeport, "0.1.0")
 
 
-def test_nobody_else_installs_meanwhile(homeport: Installed) -> None:
-    wheel = f"{WHEELS}/homeport-0.1.1-py3-none-any.whl"
-    command = ("homeport", "install", "--wheel", wheel)
+def test_nobody_else_installs_meanwhile(homeport: Upgradable) -> None:
+    command = ("homeport", "install", "--wheel", homeport.wheel("0.1.1"))
     done = homeport.pi.run("flock", "/var/lib/homeport-upgrade/agent.lock", *command, check=False)
     assert done.returncode == 1
     assert "[upgrade-pending]" in done.stderr
     assert "0.1.1" not in programs(homeport)
 
 
-def test_an_upgrade_starts_the_agent_whatever_else_is_asked_for(homeport: Installed) -> None:
+def test_an_upgrade_starts_the_agent_whatever_else_is_asked_for(homeport: Upgradable) -> None:
     done = upgrade(homeport, "0.1.1", "--no-start")
     assert done.returncode == 2
     assert "--wheel goes with" in done.stderr
 
 
-def test_only_its_unit_goes_on_with_an_upgrade(homeport: Installed) -> None:
+def test_only_its_unit_goes_on_with_an_upgrade(homeport: Upgradable) -> None:
     done = homeport.pi.run("homeport", "install", "--go-on", check=False)
     assert done.returncode == 1
     assert "only homeport-upgrade.service goes on" in done.stderr
 
 
-def test_a_program_that_does_not_run_is_refused_while_the_old_one_serves(homeport: Installed) -> None:
+def test_a_program_that_does_not_run_is_refused_while_the_old_one_serves(homeport: Upgradable) -> None:
     before = homeport.pi.run("systemctl", "show", "--property=InvocationID", "homeport").stdout
     done = upgrade(homeport, "0.1.5")
     assert done.returncode == 1
@@ -256,7 +272,7 @@ def test_a_program_that_does_not_run_is_refused_while_the_old_one_serves(homepor
     settled(homeport, "0.1.0")
 
 
-def test_the_program_that_runs_is_never_replaced_under_its_feet(homeport: Installed) -> None:
+def test_the_program_that_runs_is_never_replaced_under_its_feet(homeport: Upgradable) -> None:
     """Its directory has the name of another version, since somebody used pip in it."""
     pi = homeport.pi
     upgrade(homeport, "0.1.5")  # from now on there is a directory for each version
@@ -268,9 +284,9 @@ def test_the_program_that_runs_is_never_replaced_under_its_feet(homeport: Instal
     settled(homeport, "0.1.0")
 
 
-def test_pips_failure_is_told_while_the_old_one_serves(homeport: Installed) -> None:
-    wheel = f"{WHEELS}/homeport-0.1.1-py3-none-any.whl"
-    done = homeport.pi.run("env", "PIP_NO_INDEX=1", "homeport", "install", "--wheel", wheel, check=False)
+def test_pips_failure_is_told_while_the_old_one_serves(homeport: Upgradable) -> None:
+    command = ("env", "PIP_NO_INDEX=1", "homeport", "install", "--wheel", homeport.wheel("0.1.1"))
+    done = homeport.pi.run(*command, check=False)
     assert done.returncode == 1
     assert "[wheel-not-installed]" in done.stderr
     assert "No matching distribution" in done.stderr
@@ -280,13 +296,20 @@ def test_pips_failure_is_told_while_the_old_one_serves(homeport: Installed) -> N
 
 # --- what does not come up
 
-BAD = {"0.1.2": "it ended 3 times", "0.1.3": "did not become ready", "0.1.4": "it ended 3 times"}
+BAD = {
+    "0.1.2": "it ended 3 times",
+    "0.1.3": "did not become ready",
+    "0.1.4": "it ended 3 times",
+    "0.1.7": "planted: it cannot be installed",
+    "0.1.8": "it ended 3 times",
+}
+"""What is told of each."""
 
 
 @pytest.mark.parametrize(
-    "version", [pytest.param("0.1.2", marks=LONG), pytest.param("0.1.3", marks=LONG), "0.1.4"]
+    "version", ["0.1.4", *(pytest.param(each, marks=LONG) for each in ("0.1.2", "0.1.3", "0.1.7", "0.1.8"))]
 )
-def test_what_does_not_come_up_returns_within_two_minutes(homeport: Installed, version: str) -> None:
+def test_what_does_not_come_up_returns_within_two_minutes(homeport: Upgradable, version: str) -> None:
     """State, deployments and deliveries as before; the service never blinks."""
     known, told, run = history(homeport), units(homeport), service(homeport)
     began = time.monotonic()
@@ -305,6 +328,8 @@ def test_what_does_not_come_up_returns_within_two_minutes(homeport: Installed, v
     assert service(homeport) == run
     assert set(answers) == {"200"}
     assert programs(homeport) == ["0.1.0"]
+    damaged = homeport.pi.run("ls", f"{STATE}/state.db.damaged", check=False).returncode == 0
+    assert damaged is (version == "0.1.8"), "what a new version has damaged is kept, and nothing else"
     found = homeport.pi.run("homeport", "doctor", check=False).stdout
     assert f"{version} did not come up" in found
     deploys(homeport, f"after-{version}")
@@ -313,7 +338,7 @@ def test_what_does_not_come_up_returns_within_two_minutes(homeport: Installed, v
 # --- what does
 
 
-def test_a_good_version_serves_with_the_state_of_before_and_a_copy_of_it(homeport: Installed) -> None:
+def test_a_good_version_serves_with_the_state_of_before_and_a_copy_of_it(homeport: Upgradable) -> None:
     """A deployment that is under way goes on after it: F92."""
     pi, run = homeport.pi, service(homeport)
     known = history(homeport)
@@ -341,7 +366,7 @@ def test_a_good_version_serves_with_the_state_of_before_and_a_copy_of_it(homepor
 
 
 @LONG
-def test_a_version_that_cannot_read_the_state_is_away_again(homeport: Installed) -> None:
+def test_a_version_that_cannot_read_the_state_is_away_again(homeport: Upgradable) -> None:
     """The kept program of the version before, which stays; what was written since is still there."""
     assert upgrade(homeport, "0.1.1").returncode == 0
     deploys(homeport, "since")
@@ -363,35 +388,51 @@ INSTANTS = {
 }
 
 
-@pytest.mark.parametrize("instant", [pytest.param("installing", marks=LONG), "handing over"])
+LOSSY = {"plain": False, "lossy": True}
+"""Whether a cut takes with it what had not reached the disk."""
+
+
+@pytest.mark.parametrize(
+    ("instant", "how"),
+    [
+        ("handing over", "plain"),
+        pytest.param("handing over", "lossy", marks=LONG),
+        pytest.param("installing", "lossy", marks=LONG),
+    ],
+)
 def test_a_power_cut_before_it_is_handed_over_leaves_the_old_version(
-    homeport: Installed, instant: str
+    homeport: Upgradable, instant: str, how: str
 ) -> None:
     """What is left of it goes with the next `install`."""
     known, told, looked_for = history(homeport), units(homeport), homeport.pi.root / INSTANTS[instant]
-    cut(homeport, "0.1.4", looked_for.exists)
+    cut(homeport, "0.1.4", looked_for.exists, lossy=LOSSY[how])
     settled(homeport, "0.1.0")
     assert history(homeport) == known
     homeport.pi.run("homeport", "install")
     assert units(homeport) == told
 
 
+IN_CI = ("0.1.1", "switching", "lossy")
+CUTS = [
+    (version, phase, how)
+    for version, phases in {
+        "0.1.1": ("prepared", "switching", "starting"),
+        "0.1.4": ("prepared", "switching", "starting", "returning"),
+    }.items()
+    for phase in phases
+    for how in LOSSY
+]
+
+
 @pytest.mark.parametrize(
-    ("version", "phase"),
-    [
-        ("0.1.1", "switching"),
-        pytest.param("0.1.4", "starting", marks=LONG),
-        pytest.param("0.1.4", "returning", marks=LONG),
-        pytest.param("0.1.1", "prepared", marks=LONG),
-        pytest.param("0.1.1", "starting", marks=LONG),
-        pytest.param("0.1.4", "prepared", marks=LONG),
-        pytest.param("0.1.4", "switching", marks=LONG),
-    ],
+    ("version", "phase", "how"), [pytest.param(*one, marks=() if one == IN_CI else LONG) for one in CUTS]
 )
-def test_after_a_power_cut_it_goes_on_by_itself(homeport: Installed, version: str, phase: str) -> None:
+def test_after_a_power_cut_it_goes_on_by_itself(
+    homeport: Upgradable, version: str, phase: str, how: str
+) -> None:
     """A good version ends up serving, a bad one is away again."""
     known, mark = history(homeport), homeport.pi.root / MARK
-    cut(homeport, version, lambda: phase_of(mark) == phase)
+    cut(homeport, version, lambda: phase_of(mark) == phase, lossy=LOSSY[how])
     settled(homeport, "0.1.1" if version == "0.1.1" else "0.1.0")
     assert history(homeport) == known
     deploys(homeport, f"after-{phase}")
@@ -403,15 +444,13 @@ def phase_of(mark: Path) -> str:
     return ""
 
 
-def begin(homeport: Installed, version: str) -> None:
+def begin(homeport: Upgradable, version: str) -> None:
     """Root types it, and looks elsewhere."""
-    wheel = f"{WHEELS}/homeport-{version}-py3-none-any.whl"
-    homeport.pi.run(
-        "systemd-run", "--unit=root-types", "--collect", *PIP, "homeport", "install", "--wheel", wheel
-    )
+    command = (*PIP, "homeport", "install", "--wheel", homeport.wheel(version))
+    homeport.pi.run("systemd-run", "--unit=root-types", "--collect", *command)
 
 
-def cut(homeport: Installed, version: str, instant: Callable[[], bool]) -> None:
+def cut(homeport: Upgradable, version: str, instant: Callable[[], bool], *, lossy: bool) -> None:
     """Pulls the plug in an upgrade, at this instant, and waits for what becomes of it."""
     pi = homeport.pi
     begin(homeport, version)
@@ -419,12 +458,13 @@ def cut(homeport: Installed, version: str, instant: Callable[[], bool]) -> None:
     while not instant():
         assert time.monotonic() < limit, pi.journal("root-types")
         time.sleep(0.002)
-    pi.power_cut()
+    pi.freeze()
+    pi.power_cut(lossy=lossy)
     wait_for("the end of the upgrade", lambda: over(homeport), LIMIT)
     assert homeport.healthy() < 30
 
 
-def over(homeport: Installed) -> bool:
+def over(homeport: Upgradable) -> bool:
     """Nothing is pending, and the unit has ended."""
     done = homeport.pi.run("systemctl", "is-active", "homeport-upgrade", check=False)
     return done.stdout.strip() not in ("active", "activating") and not (homeport.pi.root / MARK).exists()
@@ -434,7 +474,7 @@ def over(homeport: Installed) -> bool:
 
 
 @LONG
-def test_what_a_new_version_has_accepted_is_not_lost_by_a_return(homeport: Installed) -> None:
+def test_what_a_new_version_has_accepted_is_not_lost_by_a_return(homeport: Upgradable) -> None:
     """It has changed the form of the state, taken a delivery, and then failed: it stays, and the next one has both."""
     known = history(homeport)
     begin(homeport, "0.1.6")
@@ -455,7 +495,7 @@ def test_what_a_new_version_has_accepted_is_not_lost_by_a_return(homeport: Insta
 # --- away with it
 
 
-def test_uninstall_takes_away_what_an_upgrade_has_noted(homeport: Installed) -> None:
+def test_uninstall_takes_away_what_an_upgrade_has_noted(homeport: Upgradable) -> None:
     assert upgrade(homeport, "0.1.5").returncode == 1
     said = homeport.pi.run("homeport", "uninstall").stdout
     assert homeport.pi.run("ls", "/var/lib/homeport-upgrade", check=False).returncode != 0

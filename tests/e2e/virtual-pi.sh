@@ -24,7 +24,8 @@
 # --name   default "pi1" (or $VPI_NAME).
 # --port   127.0.0.1:P on the host reaches port G of the Pi (G defaults to 80).
 # --disk   mounts an ext4 disk image of MB megabytes on DIR (default /data); with
-#          several of them each is a directory of that one disk.
+#          several of them each is a directory of that one disk. What the image
+#          has there is on it.
 #          Only such a disk can lose un-synced writes: 'power-cut --lossy' puts
 #          back exactly the blocks that had reached the disk at the moment of
 #          the cut, so a missing fsync shows up as lost or torn data. Without
@@ -250,6 +251,13 @@ disk_create() {
     mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 "$d/disk.img"
 }
 
+# What the image has in a directory is on the disk from the start; a mount alone would hide it.
+disk_fill() {
+    local container; container=$(docker create "$1")
+    docker cp -a "$container:$2/." "$3" 2>/dev/null || true      # most images have no such directory
+    docker rm "$container" >/dev/null
+}
+
 # Copies the disk image as it is at this moment, without any flush. The kernel's
 # write-back may write meanwhile, and a copy across a write is no real state of
 # a disk: so take the copy again until the loop device's counters stood still.
@@ -357,6 +365,7 @@ cmd_up() {
             from=$(disk_dir "$NAME")/mnt
             [ "$dir" = "$dirs" ] || from+=$dir
             mkdir -p "$from"
+            disk_fill "$image" "$dir" "$from"
             extra+=(-v "$from:$dir")
         done
         sync -f "$(disk_dir "$NAME")/mnt"       # these directories survive the first cut
