@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.core.upgrading import unit
+from tests.core.test_upgrading import MARK
 from tests.meta.sources import ROOT
 
 pytestmark = pytest.mark.root
@@ -56,6 +58,13 @@ def all_names() -> list[str]:
 def test_systemd_understands_every_line(units: Path, name: str) -> None:
     """R-SD-1."""
     assert complaints(units, name) == ""
+
+
+def test_systemd_understands_the_unit_of_an_upgrade(units: Path) -> None:
+    """R-SD-1. It is written for each one."""
+    text = unit(MARK).replace(f"{MARK.old_directory}/bin/python", "/bin/true")
+    (units / "homeport-upgrade.service").write_text(text)
+    assert complaints(units, "homeport-upgrade.service") == ""
 
 
 def test_a_line_that_systemd_does_not_know_is_told(units: Path) -> None:
