@@ -51,7 +51,7 @@ packages:
 	  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null; fi
 
 e2e: .venv/.ready packages ## the tests that need root: power cuts, failing disks, a virtual Pi, real ssh hosts, a day in a minute
-	$(BIN)/pytest -n 2 --dist loadgroup -m root $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile -m root $(ARGS)
 
 # The seed of what is random there; it is printed, and can be given.
 RANDOM_SEED ?= $(shell date +%s)
@@ -59,7 +59,7 @@ RANDOM_SEED ?= $(shell date +%s)
 e2e-long: .venv/.ready packages ## the same with the long counts; RANDOM_SEED=N repeats a run
 	POINTS_STRIDE=1 $(BIN)/pytest -n 2 tests/services/test_two_in_a_row.py tests/services/test_side_by_side.py
 	POWER_CUT_STRIDE=1 SOAK_MINUTES=20 RANDOM_CUTS=500 PI_CUTS=30 BLUE_GREEN=long RANDOM_SEED=$(RANDOM_SEED) $(BIN)/pytest -m root -s $(ARGS)
-	VPI_SUITE=trixie $(BIN)/pytest -n 2 --dist loadgroup -m root tests/e2e  # the same on a Debian 13
+	VPI_SUITE=trixie $(BIN)/pytest -n 2 --dist loadfile -m root tests/e2e  # the same on a Debian 13
 	FLOOD_SECONDS=60 $(BIN)/pytest -s tests/outside/test_floods.py
 
 fuzz: .venv/.ready ## ten times the cases of the fuzz tests; FUZZ_SEED= for other ones

@@ -28,17 +28,15 @@ settings.load_profile("house")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What needs root runs in two processes (`make e2e`), each module in one of them. The first virtual Pi makes the
-    image for all, which takes minutes. What is `long` is run by hand (`make e2e-long`)."""
+    """The first virtual Pi makes the image for all, which takes minutes. What is `long` is run by hand
+    (`make e2e-long`)."""
     if "PI_CUTS" not in os.environ:
         long = [item for item in items if item.get_closest_marker("long")]
         items[:] = [item for item in items if item not in long]
         config.hook.pytest_deselected(items=long)
     for item in items:
-        if item.get_closest_marker("root"):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-            if "pi" in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.timeout(900))
+        if item.get_closest_marker("root") and "pi" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(900))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
