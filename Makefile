@@ -51,7 +51,7 @@ packages:
 	  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null; fi
 
 e2e: .venv/.ready packages ## the tests that need root: power cuts, failing disks, a virtual Pi, real ssh hosts, a day in a minute
-	$(BIN)/pytest -n 2 --dist loadfile -m root $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m root $(ARGS)
 
 # The seed of what is random there; it is printed, and can be given.
 RANDOM_SEED ?= $(shell date +%s)

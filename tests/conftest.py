@@ -27,6 +27,14 @@ settings.register_profile(
 settings.load_profile("house")
 
 
+LONG_MODULES = (
+    "tests/soak/",
+    "tests/crash/",
+    *(f"tests/e2e/test_{name}.py" for name in ("blue_green", "isolated_builds", "one_socket", "upgrade")),
+)
+"""They take minutes: in `make e2e` they come first, so that no process waits for them at the end."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The first virtual Pi makes the image for all, which takes minutes. What is `long` is run by hand
     (`make e2e-long`)."""
@@ -34,6 +42,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         long = [item for item in items if item.get_closest_marker("long")]
         items[:] = [item for item in items if item not in long]
         config.hook.pytest_deselected(items=long)
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG_MODULES))
     for item in items:
         if item.get_closest_marker("root") and "pi" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(900))
