@@ -236,9 +236,8 @@ class ReleaseDirectory:
             if not os.path.lexists(place / marker.NAME):
                 raise ValueError("seal comes after snapshot")
             return self._verify(place)
-        if os.path.lexists(
-            place / marker.NAME
-        ):  # neither believed nor read: who built may have put anything there
+        # neither believed nor read: who built may have put anything there
+        if os.path.lexists(place / marker.NAME):
             files.remove_tree(place / marker.NAME)
             raise marker.damaged(marker.NAME, "was made by the build", Fault.COMMIT)
         kept = {path: mode for path, mode in before.items() if not self._is_shared(path)}

@@ -40,9 +40,8 @@ class Lookout:
         if task is None:
             return None
         task.cancel()
-        await asyncio.wait(
-            {task}
-        )  # awaited itself, it would take a cancellation that is meant for the caller
+        # awaited itself, it would take a cancellation that is meant for the caller
+        await asyncio.wait({task})
         if not task.cancelled() and (failure := task.exception()) is not None:
             log.error("the outage is not told whole: %s", failure, exc_info=failure)
         return measured(self._asked)

@@ -158,7 +158,7 @@ def _clear(place: str) -> None:
     """Removes all in there that can be. Directories by programs, which go down as far as there is anything."""
     for name in os.listdir(place):  # noqa: PTH208 - names are all that is wanted
         with suppress(OSError):
-            os.unlink(os.path.join(place, name))  # noqa: PTH108, PTH118
+            os.unlink(os.path.join(place, name))  # noqa: PTH108, PTH118 - without pathlib
     if not os.listdir(place):  # noqa: PTH208 - as above
         return
     script = 'cd "$1" && { chmod -R u+rwx . 2>/dev/null; find . -mindepth 1 -delete; }'

@@ -207,7 +207,7 @@ async def test_two_paths_that_lead_to_one_place_are_refused(place: Place, home: 
 async def test_a_link_that_the_service_has_made_is_refused(place: Place, home: Path) -> None:
     """It would lead the swap to what is not the service's."""
     (home / "shared" / "theirs").symlink_to("data")
-    os.lchown(home / "shared" / "theirs", 65534, 65534)  # noqa: PTH - no pathlib for links
+    os.lchown(home / "shared" / "theirs", 65534, 65534)
     with pytest.raises(StepFailed) as caught:
         await planned(place, {"shared/theirs": True})
     assert caught.value.code == "restore-place"

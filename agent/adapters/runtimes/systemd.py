@@ -86,9 +86,8 @@ class SystemdRuntime:
 
         Raises unit-unknown, unit-masked, unit-refused, systemd-unreachable."""
         await self._demand_unit()
-        await self._call(
-            Verb.RESET_FAILED
-        )  # takes the same right as the other verbs, and changes nothing that runs
+        # takes the same right as the other verbs, and changes nothing that runs
+        await self._call(Verb.RESET_FAILED)
         await self._write_environment(launch)
 
     async def start(self, launch: Launch) -> Running:
