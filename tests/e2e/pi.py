@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -110,9 +111,14 @@ class Pi:
         return told
 
     def put(self, path: str, data: str | bytes, *, owner: str = "root", mode: int = 0o644) -> None:
-        """A file in it, with the directories above it; owner and group have the same name."""
-        place = ("install", "-D", "-m", f"{mode:o}", "-o", owner, "-g", owner, "/dev/stdin", path)
-        self.run(*place, given=data)
+        """A file in it, whole from its first instant, with the directories above it.
+
+        Owner and group have the same name. polkitd reads a rule when its name appears, and not again when it
+        becomes readable.
+        """
+        aside = f"{path}.aside"
+        place = f"install -D -m {mode:o} -o {owner} -g {owner} /dev/stdin {quote(aside)}"
+        self.run("sh", "-ec", f"{place} && mv -T {quote(aside)} {quote(path)}", given=data)
 
     def get(self, path: str) -> str:
         """What a file in it says."""
