@@ -15,10 +15,11 @@ from agent.core import guard
 from agent.core.model import Delivery, Trigger
 from agent.core.ports import Clock
 from agent.store import events
+from agent.store.admission import Wish, place, standing_of
 from agent.store.database import Database
 from agent.store.rollbacks import admit_rollback, place_rollback
 from agent.store.rows import Page, cursor_of, delivery_of, micros, page_of
-from agent.store.transitions import Wish, find, place, standing_of
+from agent.store.transitions import find
 from agent.store.trimming import trim_deliveries
 
 

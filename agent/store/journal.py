@@ -15,25 +15,22 @@ from agent.core.model import Deployment, Release, State, Trigger
 from agent.core.pipeline import ENDS
 from agent.core.ports import Clock
 from agent.store import events
+from agent.store.admission import Wish, deployment_of_key, place, standing_of
 from agent.store.database import Database
 from agent.store.rollbacks import claim_rollback, releases_of
 from agent.store.rows import Page, cursor_of, deployment_of, page_of
 from agent.store.transitions import (
     Change,
     Limits,
-    Wish,
     because,
     begin_step,
     conclude,
     conflict,
-    deployment_of_key,
     end_step,
     find,
     get,
     move,
     name_release,
-    place,
-    standing_of,
     with_steps,
 )
 from agent.store.waiting import joined, note_reset, overtake, pick, supersede_same

@@ -5,9 +5,9 @@ import sqlite3
 from agent.core import polling
 from agent.core.model import Trigger
 from agent.core.ports import Clock
+from agent.store.admission import Wish, place
 from agent.store.database import Database
 from agent.store.rows import deployment_of
-from agent.store.transitions import Wish, place
 
 SHORT = "not queued: the disk of the state is too full"
 

@@ -12,18 +12,10 @@ from agent.core import guard
 from agent.core.codes import CODES
 from agent.core.model import Deployment, Fault, Release, State, Trigger
 from agent.core.ports import Clock
+from agent.store.admission import Wish, deployment_of_key, place
 from agent.store.database import Database
 from agent.store.rows import deployment_of, moment, moment_or_none
-from agent.store.transitions import (
-    Change,
-    Wish,
-    conflict,
-    deployment_of_key,
-    get,
-    move,
-    next_release,
-    place,
-)
+from agent.store.transitions import Change, conflict, get, move, next_release
 
 PROBATION = Trigger(kind="poll", event="probation", actor="homeport")
 """Nobody asked for it: the agent looked by itself."""

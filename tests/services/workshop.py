@@ -26,13 +26,13 @@ from agent.services.progress import Progress
 from agent.services.site import Site
 from agent.services.step import Saves
 from agent.services.supervise import supervise
+from agent.store.admission import Wish, place
 from agent.store.database import Database
 from agent.store.events import EventLog
 from agent.store.inbox import Admission, Inbox, Wanted
 from agent.store.journal import Journal
 from agent.store.rollbacks import Rollbacks
 from agent.store.services import ServiceRows
-from agent.store.transitions import Wish, place
 from tests.build import a_delivery, a_service
 from tests.fakes import (
     FakeBuilder,
