@@ -274,7 +274,7 @@ def test_a_database_into_which_nothing_was_written_is_saved(home: Path, sink: Me
 def test_a_database_that_stays_locked_fails_within_its_patience(
     home: Path, sink: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite.copying, "BUSY_SECONDS", 0.2)
     path = home / "data" / "app.db"
     database(path, journal="delete")
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:

@@ -111,7 +111,7 @@ def test_one_that_never_rests_is_given_up(tmp_path: Path, monkeypatch: pytest.Mo
     database = tmp_path / "app.db"
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.executescript("PRAGMA journal_mode=wal; CREATE TABLE t (x); INSERT INTO t VALUES (1)")
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.3)
+    monkeypatch.setattr(sqlite.copying, "BUSY_SECONDS", 0.3)
 
     def stopped() -> bool:
         """Is asked in the middle of a copy: then somebody opens, writes and closes it."""
