@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -100,7 +101,7 @@ says everything that is wrong with it at once, with line numbers; a wrong file n
 - An editor that knows YAML's language server completes and checks while you type: `homeport schema >
   homeport.schema.json`, and as the first line of the file `# yaml-language-server: $schema=homeport.schema.json`.
 
-This page is made from `agent/core/settings.py` by `python -m agent.cli.reference`, like `config.example.yaml`.
+This page is made from `agent/core/settings/` by `python -m agent.cli.reference`, like `config.example.yaml`.
 """
 
 
@@ -130,21 +131,31 @@ def reference() -> str:
     return "\n".join(text)
 
 
+@cache
 def docstrings() -> dict[str, dict[str, str]]:
-    """The string below each option, by block and option, read off the source."""
-    found: dict[str, dict[str, str]] = {}
-    for block in ast.parse(inspect.getsource(settings)).body:
-        if not isinstance(block, ast.ClassDef):
-            continue
-        found[block.name] = {
-            option: said for base in block.bases for option, said in found.get(ast.unparse(base), {}).items()
+    """The string below each option, by block and option, read off the source. Do not change what it returns."""
+    return {
+        block.__name__: {
+            option: said
+            for kind in reversed(block.__mro__)
+            if issubclass(kind, settings.Options)
+            for option, said in _said(kind)
         }
-        for option, text in zip(block.body, block.body[1:], strict=False):
-            if isinstance(option, ast.AnnAssign) and isinstance(option.target, ast.Name):
-                said = text.value if isinstance(text, ast.Expr) else None
-                words = said.value if isinstance(said, ast.Constant) else ""
-                found[block.name][option.target.id] = " ".join(str(words).split())
-    return found
+        for block in _blocks(Settings)
+    }
+
+
+def _said(kind: type[Struct]) -> tuple[tuple[str, str], ...]:
+    """The options that a block itself brings, each with the string below it."""
+    (block,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(block, ast.ClassDef)
+    found = []
+    for option, text in zip(block.body, block.body[1:], strict=False):
+        if isinstance(option, ast.AnnAssign) and isinstance(option.target, ast.Name):
+            said = text.value if isinstance(text, ast.Expr) else None
+            words = said.value if isinstance(said, ast.Constant) else ""
+            found.append((option.target.id, " ".join(str(words).split())))
+    return tuple(found)
 
 
 # --- the example
