@@ -9,7 +9,7 @@ The floors, from the ground up; each may import those below it (a lint checks it
     core/      decisions: values in, values out; no I/O, no clock
     store/     memory: what must survive a power cut; the only SQL of our own
     system/    tools: each hides one blocking or dangerous library
-    adapters/  answers to core/ports.py: git, releases, runtimes, probes, backups
+    adapters/  answers to core/ports/: git, releases, runtimes, probes, backups
     services/  work: the long-running loops that carry a deployment through
     web/       face: requests to rows, rows to responses
     parts.py   what follows from a configuration;  app.py  wires everything;  foreground.py  the process
