@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +47,15 @@ data.execute("PRAGMA journal_mode = WAL")
 data.execute("CREATE TABLE IF NOT EXISTS starts(version TEXT)")
 data.execute("INSERT INTO starts VALUES(?)", (version,))
 data.commit()
-born = time.monotonic()
+asked = []
 
 class Answer(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.0"
     def do_GET(self):
         if mode == "hang":
             time.sleep(3600)
-        sick = mode == "sick" or (mode == "late" and time.monotonic() - born > 0.6)
+        asked[1:] = [time.monotonic()]
+        sick = mode == "sick" or (mode == "late" and asked[-1] - asked[0] > 0.8)  # however late it was asked first
         sick = sick or (here / "data" / ("sick-" + version)).exists()
         body = json.dumps({"version": version, "pid": os.getpid(),
                            "revision": os.environ.get("HOMEPORT_REVISION"), "environ": sorted(os.environ)}).encode()
@@ -70,7 +73,7 @@ server.serve_forever()
 """
 
 
-def wait_for(what: str, look: Callable[[], Any], seconds: float = 30.0) -> Any:
+def wait_for(what: str, look: Callable[[], Any], seconds: float = 90.0) -> Any:
     """The first true answer of `look`; fails after so many seconds."""
     deadline = time.monotonic() + seconds
     while True:
@@ -96,11 +99,32 @@ def end_of(identity: str, ask: Callable[[str], dict[str, Any]], seconds: float) 
     return found
 
 
+BLOCK = 200
+"""Ports that one process of tests has for itself."""
+
+
+@cache
+def _ports() -> Iterator[int]:
+    """This process's ports, round and round. A name in the kernel says whose they are, until the process ends."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for start in range(10_000, lowest - BLOCK, BLOCK):
+        ours = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with suppress(OSError):
+            ours.bind(f"\0ports-of-homeports-tests-{start}")
+            ours.detach()
+            return cycle(range(start, start + BLOCK))
+        ours.close()
+    raise AssertionError("no ports are left")
+
+
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A free port that stays so until it is used: the kernel gives it to nobody, and neither does another worker."""
+    for port in islice(_ports(), BLOCK):
+        with closing(socket.socket()) as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("every port is taken")
 
 
 def push_body(revision: str, repository: str) -> bytes:
@@ -245,7 +269,7 @@ class Home:
             "health": {
                 "restarts": 0,  # who dies stays dead: a test looks at it
                 "every": "50ms", "timeout": "6s", "successes": 2, "soak": "300ms",
-                "probes": [{"kind": "http", "url": f"http://127.0.0.1:{self.ports[name]}/health", "timeout": "1s"}],
+                "probes": [{"kind": "http", "url": f"http://127.0.0.1:{self.ports[name]}/health"}],
             },
             "backup": {"sources": [{"kind": "sqlite", "path": "shared/data/app.db"},
                                    {"kind": "files", "paths": ["shared/data"]}]},
@@ -289,7 +313,7 @@ class Home:
         except OSError:
             return False
 
-    def stop(self, seconds: float = 15.0) -> int:
+    def stop(self, seconds: float = 60.0) -> int:
         """SIGTERM; returns its exit status."""
         assert self.process is not None
         self.process.terminate()
@@ -299,9 +323,9 @@ class Home:
         """SIGKILL."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
-    def died(self, seconds: float = 30.0) -> int:
+    def died(self, seconds: float = 60.0) -> int:
         """Waits until it has ended by itself."""
         assert self.process is not None
         return self.process.wait(seconds)
@@ -369,7 +393,7 @@ class Home:
         document: dict[str, Any] = self.get(f"/api/v1/deployments/{identity}").document
         return document
 
-    def ended(self, identity: str, seconds: float = 40.0) -> dict[str, Any]:
+    def ended(self, identity: str, seconds: float = 120.0) -> dict[str, Any]:
         """Waits for its end."""
         return end_of(identity, self.deployment, seconds)
 
@@ -381,7 +405,7 @@ class Home:
 
     def service(self, name: str = "app") -> dict[str, Any] | None:
         """What it answers, or None."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports[name], timeout=2)
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[name], timeout=20)
         with closing(connection), suppress(OSError, http.client.HTTPException):
             connection.request("GET", "/health")
             answer = connection.getresponse()

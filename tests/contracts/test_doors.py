@@ -20,6 +20,7 @@ from agent.core.model import Fault
 from agent.system import listening
 from tests.contracts.test_runtime import environment_of, open_files
 from tests.system.services import a_launch, alive, end_all_below, eventually, python, shell
+from tests.world import free_port
 
 SERVER = """
     import os, signal, socket, sys, time
@@ -50,8 +51,7 @@ def _nothing_left(tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        return int(server.getsockname()[1])
+    return free_port()
 
 
 def runtime(tmp_path: Path, command: tuple[str, ...], **options: object) -> ProcessRuntime:
@@ -270,13 +270,13 @@ async def test_a_command_is_waited_for_and_then_it_is_stopped(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
-    [("echo no; exit 3", "ended with status 3: no"), ("sleep 600", "has not ended within 0.3 s")],
+    ("command", "timeout", "said"),
+    [("echo no; exit 3", 60, "ended with status 3: no"), ("sleep 600", 0.3, "has not ended within 0.3 s")],
 )
 async def test_a_command_that_fails_is_told_and_the_service_stopped(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, command: str, said: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, command: str, timeout: float, said: str
 ) -> None:
-    drain = settings.Drain(command=command, timeout=settings.Seconds(0.3))
+    drain = settings.Drain(command=command, timeout=settings.Seconds(timeout))
     assert not await drained(runtime(tmp_path, python(WORKER, "0"), drain=drain), tmp_path)
     assert said in caplog.text
 

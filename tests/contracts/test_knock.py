@@ -11,6 +11,7 @@ from agent.adapters import knock
 from agent.adapters.knock import Door, door_of
 from agent.core import settings
 from tests.contracts.probes import answering, certified
+from tests.world import free_port
 
 
 def to(port: int, scheme: str = "http", host: str = "127.0.0.1") -> Door:
@@ -66,8 +67,7 @@ async def test_it_asks_for_the_probes_path_without_any_secret() -> None:
 
 
 async def test_nobody_there_is_no_answer() -> None:
-    async with answering(b"") as port:
-        pass
+    port = free_port()
     assert not await to(port).knock()
     assert not await Door("127.0.0.1", port).knock()
 

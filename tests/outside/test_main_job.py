@@ -63,7 +63,10 @@ def test_the_service_gets_nothing_of_the_agents_environment(home: Home) -> None:
 def test_a_broken_push_bounces_back(make_home: Callable[..., Home], mode: str, reason: str) -> None:
     """R-RB-1, F62, F63: the old version serves again, with its data, and the revision is quarantined."""
     home = make_home()
-    home.settings["services"]["app"]["health"] |= {"timeout": "2s", "soak": "1s"}
+    health = home.settings["services"]["app"]["health"]
+    health |= {"timeout": "2s", "soak": "1s"}
+    if mode == "hang":
+        health["probes"][0]["timeout"] = "1s"
     home.save()
     home.start()
     good = home.deploy("one")
