@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -51,6 +52,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line about what is proven and what is open."""
     terminalreporter.write_line(summary())
+
+
+class Later:
+    """The clock of the running loop, which a test puts on: its timers are due at once, and a machine that is busy for
+    a while is not taken for one on which minutes have passed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._ahead = 0.0
+        loop = asyncio.get_running_loop()
+        plain = loop.time
+        monkeypatch.setattr(loop, "time", lambda: plain() + self._ahead)
+
+    def by(self, seconds: float) -> None:
+        """So much later."""
+        self._ahead += seconds
+
+
+@pytest.fixture
+async def later(monkeypatch: pytest.MonkeyPatch) -> Later:
+    """Puts the loop's clock on."""
+    return Later(monkeypatch)
 
 
 @pytest.fixture

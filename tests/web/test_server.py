@@ -171,8 +171,8 @@ async def test_idle_connections_are_closed_after_a_while(quick: House) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", quick.server.port)
     writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
     started = asyncio.get_running_loop().time()
-    answer = await asyncio.wait_for(reader.read(), 3)
+    answer = await asyncio.wait_for(reader.read(), 30)
     assert answer.startswith(b"HTTP/1.1 200 ")
-    assert 0.3 < asyncio.get_running_loop().time() - started < 3
+    assert 0.3 < asyncio.get_running_loop().time() - started < 9  # the usual time is 10 s
     writer.close()
     await writer.wait_closed()
