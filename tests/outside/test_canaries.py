@@ -469,7 +469,7 @@ def read_everything(scene: Scene) -> None:
             out.add(str(path.relative_to(home.srv)), path.read_bytes())
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_no_secret_comes_out_of_a_real_agent(scene: Scene) -> None:
     """R-RX-31, R-SD-4, R-BK-13, R-MO-5, R-GIT-11: of three services, five kinds of secrets, and all forms of them."""
     home, wanted = scene.home, scene.canaries.needles()

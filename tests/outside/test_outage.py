@@ -25,9 +25,9 @@ def test_each_deployment_tells_the_outage_that_was_seen(make_home: Callable[...,
     assert f"{second['outage']['seconds']:.2f} s" in shown[2]
     assert f", outage {broken['outage']['seconds']:.2f} s" in home.command("status").stdout
     again = home.post("/deploy", {"service": "app", "force": True}).document["deployment"]["id"]
+    assert home.ended(again)["outage"] is not None
     said = home.command("deploy", "app", "--force", "--wait").stdout
     assert "outage: " in said
-    assert home.ended(again)["outage"] is not None
 
 
 def test_of_what_was_cut_off_no_half_outage_is_told(make_home: Callable[..., Home]) -> None:

@@ -22,6 +22,7 @@ mode = pathlib.Path("mode").read_text().strip()
 print("working as", mode, flush=True)
 data = sqlite3.connect("data/app.db", isolation_level=None)
 data.execute("PRAGMA journal_mode = WAL")
+data.execute("PRAGMA synchronous = OFF")  # it is asked how fresh they are, and the tests' disk may be busy
 data.execute("CREATE TABLE IF NOT EXISTS work (at)")
 if mode == "good":
     pathlib.Path("ready").write_text(os.environ["HOMEPORT_REVISION"])
@@ -98,12 +99,12 @@ def test_a_worker_without_a_port_is_asked_by_a_command_in_its_release(make_home:
 
 def test_a_command_that_hangs_is_ended_and_its_version_rolled_back(make_home: Callable[..., Home]) -> None:
     """F63 for a worker; and nothing of the probes is left."""
-    home = a_worker(make_home, kind="command", command="test -e ready || sleep 600", timeout="200ms")
+    home = a_worker(make_home, kind="command", command="test -e ready || sleep 600", timeout="2s")
     good = home.deploy("one")
     assert good["state"] == "succeeded", good
     bad = home.deploy("two", "lazy")
     assert (bad["state"], bad["reason"]) == ("rolled_back", "health-timeout")
-    assert "not done within 0.2 s" in output_of(home, bad)
+    assert "not done within 2 s" in output_of(home, bad)
     assert home.stop() == 0
     assert len(home.sessions()) == 1, "the service, and no probe"
 
@@ -113,8 +114,8 @@ def test_a_service_that_lives_and_does_not_work_is_found_by_what_it_wrote_last(
 ) -> None:
     """Freshness: read out of its database, which it writes meanwhile."""
     home = a_worker(make_home, kind="freshness", sqlite="shared/data/app.db", query="SELECT max(at) FROM work",
-                    max_age="1s")  # fmt: skip
-    home.settings["services"]["app"]["health"]["soak"] = "2s"
+                    max_age="2s")  # fmt: skip
+    home.settings["services"]["app"]["health"]["soak"] = "3s"
     home.save()
     assert home.stop() == 0
     home.start()
@@ -125,7 +126,7 @@ def test_a_service_that_lives_and_does_not_work_is_found_by_what_it_wrote_last(
     stalled.touch()
     wait_for("the monitor to notice", lambda: told(home)[0] == "unhealthy")
     assert told(home)[1].startswith("shared/data/app.db: ")
-    assert told(home)[1].endswith("ago, more than 1s")
+    assert told(home)[1].endswith("ago, more than 2s")
     stalled.unlink()
     wait_for("the monitor to notice", lambda: told(home)[0] == "healthy")
     bad = home.deploy("two", "lazy")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.world import Home
+from tests.world import Home, wait_for
 
 pytestmark = [pytest.mark.outside, pytest.mark.timeout(300)]
 
@@ -30,11 +30,17 @@ def written(home: Home) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes:"))
 
 
+def unchanged(home: Home) -> tuple[dict[str, tuple[int, int, int]], int] | None:
+    """What was written, once nothing comes for longer than a batch may wait."""
+    before = snapshot(home), written(home)
+    time.sleep(2.5)
+    return before if (snapshot(home), written(home)) == before else None
+
+
 def test_at_rest_nothing_is_written_however_often_somebody_looks(home: Home) -> None:
     """R-PL-8: the probes, a person at the status page, and an API that is read: not a byte."""
     assert home.deploy("one")["state"] == "succeeded"
-    time.sleep(2.5)  # what may be written with the next batch
-    before, bytes_before = snapshot(home), written(home)
+    before, bytes_before = wait_for("what comes with the next batch", lambda: unchanged(home))
     end = time.monotonic() + REST_SECONDS
     while time.monotonic() < end:
         for path in ("/health", "/status", "/", "/api/v1/events", "/api/v1/deployments", "/api/v1/backups"):

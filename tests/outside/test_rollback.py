@@ -180,14 +180,21 @@ def test_a_revert_and_a_branch_that_is_reset_are_deployments_like_any_other(home
 
 def test_asked_for_while_a_deployment_runs_it_waits(make_home: Callable[..., Home]) -> None:
     """F96: never parallel."""
-    home = make_home(deploy={"shared": ["data"], "build": {"commands": ["sleep 1"]}})
+    home = make_home()
+    gate = home.directory / "gate"
+    home.settings["services"]["app"]["deploy"]["build"] = {
+        "commands": [f"while [ -e {gate} ]; do sleep 0.05; done"]
+    }
+    home.save()
     home.start()
     one = home.deploy("one")
     home.deploy("two")
+    gate.touch()
     identity = home.push("three")
     wait_for("the build", lambda: home.deployment(identity)["state"] == "building")
     made = home.post("/api/v1/services/app/rollback", {"to": one["release"]})
     assert (made.status, made.document["state"]) == (202, "queued")
+    gate.unlink()
     ended = home.ended(made.document["id"])
     third = home.deployment(identity)
     assert (third["state"], ended["state"]) == ("succeeded", "succeeded")

@@ -176,13 +176,16 @@ def test_green_commits_out_of_order_end_with_the_newest_and_a_poll_only_looks(
 def test_many_pushes_during_a_deployment_are_one_more(make_home: Callable[..., Home]) -> None:
     """F48, R-RX-25: as one burst of deliveries, out of order, while the first is being built."""
     home = make_home()
-    home.settings["services"]["app"]["deploy"]["build"] = {"commands": ["sleep 2"]}
+    go = home.directory / "go"
+    build = f"while [ ! -e {go} ]; do sleep 0.05; done"
+    home.settings["services"]["app"]["deploy"]["build"] = {"commands": [build], "timeout": "5m"}
     home.save()
     home.start()
     first = home.push("one")
     wait_for("the build", lambda: home.deployment(first)["state"] == "building")
     commits = [home.remotes["app"].commit(f"v{number}") for number in range(30)]
     placed = [home.deliver(revision).document["deployments"][0]["id"] for revision in reversed(commits)]
+    go.touch()
     ends = [told(home.ended(identity)) for identity in placed]
     assert ends == [("superseded", "newer-queued")] * 29 + [("succeeded", "")]
     assert home.ended(first)["state"] == "succeeded"
