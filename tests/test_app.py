@@ -214,7 +214,7 @@ async def test_a_request_sees_one_configuration_from_its_first_line_to_its_last(
             writer.write(head.encode() + body[:5])
             await writer.drain()
             asked.append((reader, writer, body[5:]))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(agent.server.context.intake._draughts) < 2:  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0.005)
         house.write(app={})
@@ -244,7 +244,7 @@ async def test_many_reloads_leave_no_task_behind(house: House, monkeypatch: pyte
         before = await tasks()
         for count in range(4, 54):
             await reload(count)
-        async with asyncio.timeout(30):  # a poll that is going on is a task, too
+        async with asyncio.timeout(60):  # a poll that is going on is a task, too
             while await tasks() > before:
                 pass
         assert set(agent.roster._posts) == {"app", "other"}
@@ -270,12 +270,12 @@ async def test_every_loop_promises_to_come_by_again(house: House) -> None:
     """R-SD-6: but for those that wait to be asked; at the end nobody owes anything."""
     async with house.open() as agent:
         each = {f"{kind} {name}" for kind in ("lane", "poller", "healer") for name in ("app", "other")}
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while set(agent.heartbeat._pulse._open) != each | {"monitor"}:  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0.01)
         house.write(app={})
         await agent.reloading.reload("me")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while set(agent.heartbeat._pulse._open) != {"monitor", "lane app", "poller app", "healer app"}:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     assert agent.heartbeat._pulse._open == {}

@@ -79,7 +79,7 @@ def a_launch(directory: Path, release: str = "1-aaaaaaa") -> Launch:
 async def until(what: str, look: Callable[[], bool]) -> None:
     """Waits for something outside of the loop that tells nobody."""
     loop = asyncio.get_running_loop()
-    limit = loop.time() + 10
+    limit = loop.time() + 60
     while not look():
         assert loop.time() < limit, f"waited in vain for {what}"
         await asyncio.sleep(0.01)

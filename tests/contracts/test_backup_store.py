@@ -445,7 +445,7 @@ async def test_a_cancelled_backup_has_ended_when_the_caller_hears_of_it(
     loop = asyncio.get_running_loop()
     source = Endless(lambda: loop.call_soon_threadsafe(begun.set))
     task = asyncio.create_task(save(store, service, sources=[source]))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -455,7 +455,7 @@ async def test_a_cancelled_backup_has_ended_when_the_caller_hears_of_it(
 
 
 async def appears(root: Path, pattern: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not any(root.glob(f"scraper/{pattern}")):  # noqa: ASYNC110, ASYNC240 - nobody tells
             await asyncio.sleep(0.01)
 

@@ -61,7 +61,7 @@ async def fails(code: str, builder: ShellBuilder, release: Path) -> StepFailed:
 
 
 async def is_gone(pid: int) -> bool:
-    for _ in range(200):
+    for _ in range(2000):
         stat = process.stat_of(pid)
         if stat is None or not stat.alive:
             return True
@@ -289,7 +289,7 @@ async def test_a_signal_is_named(release: Path, command: str) -> None:
 async def test_one_deadline_is_over_all_commands_and_ends_the_whole_family(release: Path) -> None:
     """F72"""
     begun = time.monotonic()
-    builder = make("echo one; sleep 0.3", "sleep 60 & echo $! > child; sleep 60", "touch never", timeout=0.8)
+    builder = make("echo one; sleep 0.3", "sleep 60 & echo $! > child; sleep 60", "touch never", timeout=2)
     failure = await fails("build-timeout", builder, release)
     assert time.monotonic() - begun < 30
     assert failure.output.startswith("$ echo one; sleep 0.3\none\n$ sleep 60 &")
@@ -405,8 +405,8 @@ async def test_the_builds_environment_is_for_the_build_alone(release: Path) -> N
 async def test_a_migration_is_ended_like_a_build(release: Path) -> None:
     """F72, and what an agent that was killed has left migrating is ended before it begins again."""
     with pytest.raises(StepFailed) as caught:
-        await made_of({}, "sleep 60 & echo $! > child; sleep 60", timeout=0.3).migrate(launch(release))
-    assert caught.value.message.startswith("the migration took longer than 0.3 seconds")
+        await made_of({}, "sleep 60 & echo $! > child; sleep 60", timeout=1.5).migrate(launch(release))
+    assert caught.value.message.startswith("the migration took longer than 1.5 seconds")
     assert await is_gone(int(read(release / "child")))
 
 

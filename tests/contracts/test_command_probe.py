@@ -76,10 +76,10 @@ async def test_it_runs_in_the_release_with_the_services_environment_and_no_other
 async def test_what_takes_too_long_is_ended_with_everybody_it_started(tmp_path: Path) -> None:
     began = time.monotonic()
     command = "(setsid sleep 600 & echo $! > stray); sleep 600 & echo $! > child; wait"
-    probed = await ask(tmp_path, command, timeout=0.3)
+    probed = await ask(tmp_path, command, timeout=1.5)
     assert not probed.healthy
-    assert said(probed) == "not done within 0.3 s"
-    assert time.monotonic() - began < 10
+    assert said(probed) == "not done within 1.5 s"
+    assert time.monotonic() - began < 60
     for name in ("stray", "child"):
         assert not alive(int((tmp_path / name).read_text())), name
 

@@ -110,7 +110,7 @@ async def test_a_locked_database_is_told_and_the_loop_goes_on_meanwhile(tmp_path
             await asyncio.sleep(0.01)
             turns += 1
         probed = await asking
-    assert turns > 20
+    assert turns > 3, "else it would have had one, when all was over"
     assert (probed.healthy, probed.detail) == (False, "shared/app.db: the database stayed locked for 0.5 s")
 
 
@@ -137,13 +137,13 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
 
 async def test_a_disk_that_hangs_costs_one_thread_and_no_more(tmp_path: Path, hanging: Hanging) -> None:
     probe, launch = a_probe(tmp_path, timeout=0.1), a_launch(tmp_path)
-    threads = threading.active_count()
+    others = set(threading.enumerate())
     told = [await probe.ask(launch), await probe.ask(launch), await probe.ask(launch)]
     assert [probed.healthy for probed in told] == [False] * 3
     assert "no answer within 0.1 s" in told[0].detail
     assert "has not come back yet" in told[1].detail
     assert hanging.begun == 1
-    assert threading.active_count() == threads + 1
+    assert len(set(threading.enumerate()) - others) == 1
     hanging.free.set()
     assert (await probe.ask(launch)).healthy, "and once it answers, all is as before"
 
@@ -151,13 +151,13 @@ async def test_a_disk_that_hangs_costs_one_thread_and_no_more(tmp_path: Path, ha
 @pytest.mark.usefixtures("database")
 async def test_a_query_that_was_cancelled_stops(tmp_path: Path) -> None:
     endless = "WITH RECURSIVE n(x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
-    threads = threading.active_count()
+    others = set(threading.enumerate())
     asking = asyncio.create_task(ask(tmp_path, query=endless, timeout=60))
     await asyncio.sleep(0.1)
-    assert threading.active_count() > threads
+    assert set(threading.enumerate()) > others
     asking.cancel()
     await asyncio.wait({asking})
-    await until("the thread to end", lambda: threading.active_count() == threads)
+    await until("the thread to end", lambda: set(threading.enumerate()) <= others)
 
 
 # --- a command
@@ -177,7 +177,7 @@ async def test_a_query_that_was_cancelled_stops(tmp_path: Path) -> None:
 async def test_the_last_line_that_a_command_prints_counts(
     tmp_path: Path, command: str, healthy: bool, words: str
 ) -> None:
-    probed = await ask(tmp_path, command=command, timeout=1)
+    probed = await ask(tmp_path, command=command, timeout=1 if command.startswith("sleep") else 60)
     assert probed.healthy == healthy, probed.detail
     assert words in probed.detail
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ async def test_a_slow_answer_within_the_timeout_is_healthy_and_one_after_it_is_n
         await asyncio.sleep(0.2)
         writer.write(a_response())
 
-    assert await ask(slow, timeout=5) == (True, "200")
+    assert await ask(slow, timeout=60) == (True, "200")
     assert await ask(slow, timeout=0.1) == (False, "no answer within 0.1 s")
 
 
@@ -251,11 +252,12 @@ async def test_an_answer_that_is_right_but_slow_is_told_apart_from_none() -> Non
         await asyncio.sleep(0.2)
         writer.write(a_response())
 
-    assert await ask(slow, latency=4, timeout=5) == (True, "200")
-    healthy, detail = await ask(slow, latency=0.1, timeout=5)
+    assert await ask(slow, latency=20, timeout=60) == (True, "200")
+    healthy, detail = await ask(slow, latency=0.1, timeout=60)
     assert not healthy
-    assert detail.startswith("200, but it took 0.2")
-    assert detail.endswith("s; 0.1 s are allowed")
+    took = re.fullmatch(r"200, but it took (\S+) s; 0\.1 s are allowed", detail)
+    assert took is not None, detail
+    assert 0.2 <= float(took[1]) < 5
 
 
 async def test_an_answer_that_is_wrong_and_slow_is_told_as_wrong() -> None:
@@ -263,7 +265,7 @@ async def test_an_answer_that_is_wrong_and_slow_is_told_as_wrong() -> None:
         await asyncio.sleep(0.1)
         writer.write(a_response("500 X", b""))
 
-    assert await ask(slow, latency=0.01, timeout=5) == (False, "500 instead of 200")
+    assert await ask(slow, latency=0.01, timeout=60) == (False, "500 instead of 200")
 
 
 # --- what is asked

@@ -420,7 +420,7 @@ async def test_one_verification_goes_on_at_a_time_and_short_work_goes_on_beside_
         store=store, sources={"scraper": world.sources}, rows=world.rows, locks=world.locks, clock=world.clock
     )
     first = asyncio.create_task(backups.verify(made.id))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await slow.begun.wait()
         for _ in range(5):
             with pytest.raises(Unavailable) as caught:

@@ -198,7 +198,7 @@ async def test_a_deployment_that_takes_the_lock_meanwhile_is_not_waited_for(ward
     healing = asyncio.create_task(ward.healer.heal())
     await asyncio.sleep(0)
     async with ward.shop.lock:
-        await asyncio.wait_for(healing, 5)
+        await asyncio.wait_for(healing, 60)
     assert len(ward.starts) == 1
 
 

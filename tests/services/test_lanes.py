@@ -57,7 +57,7 @@ async def test_a_build_waits_for_its_turn_and_is_not_stuck_meanwhile(shop: Works
     async with shop.agent() as task:
         async with shop.site.turn:
             revision = await shop.push()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while shop.heartbeat.doing() != {"lane": "waiting to build"}:  # noqa: ASYNC110 - no event tells
                     await asyncio.sleep(0.002)
             shop.clock.advance(patience.DATA - 1)
@@ -97,7 +97,7 @@ async def test_a_wake_up_that_was_lost_delays_it_only(
         await shop.idle(task)
         monkeypatch.setattr(shop.lane, "wake", lambda: None)
         revision = await shop.push()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while (await shop.of(revision)).state is not State.SUCCEEDED:  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0.01)
 

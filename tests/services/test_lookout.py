@@ -37,7 +37,7 @@ async def knocked(door: Door, times: int) -> None:
     """Until so many more knocks were begun."""
     for _ in range(times):
         door.knocked.clear()
-        await asyncio.wait_for(door.knocked.wait(), 10)
+        await asyncio.wait_for(door.knocked.wait(), 60)
 
 
 async def test_it_sees_a_door_that_is_shut_for_a_while(door: Door, lookout: Lookout) -> None:

@@ -50,7 +50,7 @@ class Yard:
 
     async def settled(self) -> None:
         """Until the crew that was assigned last is at work."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.roster._posts[SERVICE]._next is not None:  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0)
 
@@ -180,7 +180,7 @@ async def test_a_dismissed_crew_ends_what_it_does_and_nobody_comes(yard: Yard) -
         first = await shop.push()
         await shop.deliver(first)
         yard.roster.wake(SERVICE)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while yard.roster._posts:  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0.002)
         running = shop.runtime.running
@@ -272,7 +272,7 @@ async def test_what_runs_beside_a_lane_comes_and_goes_with_it(shop: Workshop) ->
         return {name: run}
 
     async def runs(*names: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while running != set(names):  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0.001)
 

@@ -67,7 +67,7 @@ def alive(pid: int) -> bool:
     return stat is not None and stat.alive
 
 
-async def eventually(condition: Callable[[], object], seconds: float = 10) -> None:
+async def eventually(condition: Callable[[], object], seconds: float = 60) -> None:
     """Waits until it is true; fails if that takes too long."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - the event is another process's

@@ -31,23 +31,25 @@ async def test_short_work_does_not_wait_for_long_work() -> None:
     stop = threading.Event()
     work = [asyncio.create_task(until_stopped(stop, until, stop)) for _ in range(LONG + 3)]
     await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         assert await in_thread(lambda: 7) == 7
         stop.set()
         assert set(await asyncio.gather(*work)) == {"stopped"}
 
 
 async def test_cancelled_long_work_has_ended_when_the_caller_hears_of_it() -> None:
-    stop, ended = threading.Event(), threading.Event()
+    stop, begun, ended = threading.Event(), threading.Event(), threading.Event()
 
     def work() -> None:
+        begun.set()
         stop.wait(30)
         time.sleep(0.1)
         ended.set()
         raise ValueError("what it says about its end is not of interest")
 
     task = asyncio.create_task(until_stopped(stop, work))
-    await asyncio.sleep(0.05)
+    while not begun.is_set():  # noqa: ASYNC110 - a thread sets it
+        await asyncio.sleep(0.01)
     for _ in range(3):  # whoever is impatient does not get it back sooner
         task.cancel()
         await asyncio.sleep(0.01)
@@ -63,7 +65,7 @@ async def test_cancelled_long_work_that_had_not_begun_never_does() -> None:
     waiting = asyncio.create_task(until_stopped(other, begun.set))
     await asyncio.sleep(0.05)
     waiting.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(25):
         with pytest.raises(asyncio.CancelledError):
             await waiting
         stop.set()
@@ -85,7 +87,7 @@ async def test_work_aside_that_hangs_takes_nobodys_place_and_holds_up_no_end() -
     stop = threading.Event()
     hanging = [asyncio.create_task(aside(until, stop)) for _ in range(LONG + 3)]
     await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         assert await in_thread(lambda: 7) == 7
         assert await until_stopped(threading.Event(), lambda: 8) == 8
     left = [thread for thread in threading.enumerate() if thread.name == "homeport-aside"]
