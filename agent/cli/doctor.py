@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import __version__
+from agent.cli import doorway
 from agent.cli.client import Client
 from agent.cli.installation import (
     as_the_unit_sees_it,
@@ -26,7 +27,7 @@ from agent.cli.installation import (
     told,
 )
 from agent.cli.show import emit
-from agent.core import checkup, configuration, installing, upstreams
+from agent.core import checkup, configuration, installing
 from agent.core.checkup import Check, Level
 from agent.core.errors import ConfigError, HomeportError, Problem
 from agent.core.gitversion import is_before_the_fixes
@@ -66,27 +67,13 @@ def _all(options: argparse.Namespace) -> Iterator[Check]:
     if settings is not None:
         for unit in installing.units_of(settings):
             yield checkup.of_unit(unit, commands.properties(unit, UNIT_PROPERTIES))
-        yield from _upstreams(settings)
+        yield from doorway.looked_at(settings)
         yield from _installation(settings)
         yield from _secrets(settings)
         yield from _disks(settings)
         yield from _writes(settings)
     yield _clock()
     yield from _memory()
-
-
-def _upstreams(settings: Settings) -> Iterator[Check]:
-    """nginx before services that change over side by side."""
-    for name, service in settings.services.items():
-        if service.blue_green is not None:
-            path = Path(upstreams.path_of(name))
-            text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-            yield checkup.of_upstream(str(path), upstreams.served_by(text, name, service.blue_green.ports))
-            for unit in installing.names_of(service):
-                enabled = commands.run("systemctl", "is-enabled", unit).text
-                yield checkup.of_colour(unit, enabled)
-    if os.geteuid() == 0 and (tried := commands.run("nginx", "-t")).status != commands.NOT_THERE:
-        yield checkup.of_nginx(tried.status, tried.text)
 
 
 # --- the configuration and what it needs

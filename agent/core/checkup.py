@@ -111,6 +111,14 @@ def of_upstream(path: str, serving: str | None) -> Check:
     return ok(name, f"users are sent to {serving}")
 
 
+def of_users(url: str, complaint: str) -> Check:
+    """What users of a service complain about who come in through nginx; "" if nothing."""
+    if complaint:
+        hint = "mend that first: each deployment asks the same, and is taken back by it (nginx-unanswered)"
+        return error(f"users of {url}", complaint, hint)
+    return ok(f"users of {url}", "are answered")
+
+
 def of_colour(unit: str, enabled: str) -> Check:
     """One of two instances: both are enabled, and a boot starts the one whose link is there."""
     if enabled != "enabled":

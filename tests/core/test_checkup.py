@@ -192,6 +192,8 @@ def test_writes_are_said_in_round_figures(written: int, seconds: float, says: st
 def test_nginx_must_know_whom_it_serves_and_take_its_configuration() -> None:
     assert checkup.of_upstream("/x", "blue").level is Level.OK
     assert checkup.of_upstream("/x", None).level is Level.ERROR
+    assert checkup.of_users("https://a/", "").level is Level.OK
+    assert checkup.of_users("https://a/", "the certificate is not valid").level is Level.ERROR
     assert checkup.of_colour("app@blue.service", "enabled").level is Level.OK
     assert "systemctl enable app@blue" in checkup.of_colour("app@blue.service", "disabled").hint
     assert checkup.of_nginx(0, "").level is Level.OK

@@ -167,6 +167,14 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 
 cp /etc/ssl/pi.pem /usr/local/share/ca-certificates/app.crt
 update-ca-certificates --fresh >/dev/null 2>&1
 """
+EXPIRED = f"""
+openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=expired \\
+  -addext subjectAltName=DNS:{NAME},DNS:{AGENT} -keyout /etc/ssl/pi.key 2>/dev/null |
+  openssl x509 -req -CA /etc/ssl/pi.pem.kept -CAkey /etc/ssl/pi.key.kept -days -1 -copy_extensions copy \\
+    -out /etc/ssl/pi.pem 2>/dev/null
+systemctl reload nginx
+"""
+"""Signed by the one that is trusted: its last day was yesterday."""
 
 
 class Served:
@@ -439,6 +447,27 @@ def test_a_certificate_that_nobody_trusts_is_told_and_users_are_sent_back(served
         assert "certificate" in " ".join(step["detail"] for step in ended["steps"])
     served.homeport.pi.run("homeport", "resume", "app", check=False)
     served.at_rest((before or {})["version"])
+
+
+def test_a_certificate_that_has_expired_is_told_by_the_doctor_and_users_are_sent_back(served: Served) -> None:
+    """Whoever signed it is trusted, and its last day was yesterday. nginx takes it without a word."""
+    before = served.ask()
+    good = f"users of https://{NAME}/: are answered"
+    assert good in served.pi.run("homeport", "doctor", check=False).stdout
+    with certificate(served.pi, 30):
+        served.pi.run("sh", "-ec", EXPIRED)
+        installed = served.pi.run("homeport", "install", *NGINX, check=False)
+        assert installed.returncode == 0, installed.stderr
+        said = served.pi.run("homeport", "doctor", check=False)
+        assert said.returncode == 1
+        told = [line for line in said.stdout.splitlines() if f"users of https://{NAME}/" in line]
+        assert "the certificate is not valid: certificate has expired" in told[0]
+        ended = served.homeport.deploy("expired")
+        assert (ended["state"], ended["reason"]) == ("rolled_back", "nginx-unanswered")
+        assert "certificate has expired" in " ".join(step["detail"] for step in ended["steps"])
+    served.homeport.pi.run("homeport", "resume", "app", check=False)
+    served.at_rest((before or {})["version"])
+    assert good in served.pi.run("homeport", "doctor", check=False).stdout
 
 
 def test_an_upstream_file_that_is_not_whole_is_written_anew(served: Served) -> None:
