@@ -39,7 +39,10 @@ from agent.system.machine import Machine
 from agent.system.systemctl import SYSTEMCTL
 from agent.system.upgrades import Upgrades
 
-UNIT_PROPERTIES = ("LoadState", "Id", "ActiveState", "NeedDaemonReload")
+UNIT_PROPERTIES = (
+    *("LoadState", "Id", "ActiveState", "NeedDaemonReload"),
+    *("TriggeredBy", "StartLimitIntervalUSec", "StartLimitBurst"),
+)
 
 
 def run(options: argparse.Namespace) -> int:

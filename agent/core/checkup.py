@@ -70,7 +70,18 @@ def of_unit(unit: str, found: Mapping[str, str]) -> Check:
         return warning(name, "its file was changed since systemd read it", "`systemctl daemon-reload`")
     if found.get("ActiveState") == "failed":
         return warning(name, "has failed", f"`systemctl status {unit}`, `journalctl -u {unit}`")
+    if sockets := _lost_sockets(found):
+        says = f"has a start limit: reached by crashes or by hand, it takes {sockets} along"
+        hint = f"write `StartLimitIntervalSec=0` into [Unit] (`systemctl edit {unit}`)"
+        return warning(name, f"{says}, which only root can open again", hint)
     return ok(name, found.get("ActiveState", ""))
+
+
+def _lost_sockets(found: Mapping[str, str]) -> str:
+    """Those that systemd would close together with a unit that it gives up; "" if there are none, or no limit."""
+    sockets = " ".join(unit for unit in found.get("TriggeredBy", "").split() if unit.endswith(".socket"))
+    limited = all(found.get(name, "0") != "0" for name in ("StartLimitIntervalUSec", "StartLimitBurst"))
+    return sockets if limited else ""
 
 
 def _of_no_unit(unit: str, load: str) -> Check:

@@ -28,6 +28,27 @@ def test_a_unit_must_be_there_under_its_own_name(found: dict[str, str], level: L
     assert checkup.of_unit("a.service", found).level is level
 
 
+@pytest.mark.parametrize(
+    ("changed", "level"),
+    [
+        ({}, Level.WARNING),
+        ({"StartLimitIntervalUSec": "0"}, Level.OK),
+        ({"StartLimitBurst": "0"}, Level.OK),
+        ({"TriggeredBy": "a.timer"}, Level.OK),
+        ({"TriggeredBy": ""}, Level.OK),
+    ],
+)
+def test_a_start_limit_that_would_close_a_socket_is_told(changed: dict[str, str], level: Level) -> None:
+    """The values are as `systemctl show` writes them."""
+    found = {
+        "LoadState": "loaded", "Id": "a.service", "ActiveState": "active", "TriggeredBy": "a.timer a.socket",
+        "StartLimitIntervalUSec": "10s", "StartLimitBurst": "5",
+    } | changed  # fmt: skip
+    check = checkup.of_unit("a.service", found)
+    assert check.level is level
+    assert ("takes a.socket along" in check.says) is (level is Level.WARNING)
+
+
 def test_rights_are_what_is_answered_and_not_what_was_written() -> None:
     assert checkup.of_rights("polkit", []).level is Level.OK
     silent = checkup.of_rights("polkit", ["restart a.service"], "Error checking for authorization")

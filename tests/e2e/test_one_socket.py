@@ -67,6 +67,26 @@ def open_socket(served: Served) -> None:
     wait_for("the service", lambda: (served.ask() or {}).get("version") == "takes")
 
 
+def test_the_doctor_warns_of_a_start_limit_that_would_close_the_socket(served: Served) -> None:
+    pi, told = served.pi, "takes app.socket along"
+    place = f"/etc/systemd/system/{UNIT}.d/limit.conf"
+    pi.put("/etc/systemd/system/app.socket", "[Socket]\nListenStream=127.0.0.1:9199\n")
+    pi.run("systemctl", "daemon-reload")
+    pi.run("systemctl", "stop", UNIT)
+    pi.run("systemctl", "start", "app.socket")
+    assert told not in pi.run("/opt/homeport/bin/homeport", "doctor", check=False).stdout
+    pi.put(place, "[Unit]\nStartLimitIntervalSec=10\n")
+    pi.run("systemctl", "daemon-reload")
+    try:
+        said = pi.run("/opt/homeport/bin/homeport", "doctor", check=False).stdout
+        assert told in said, said
+    finally:
+        pi.run("systemctl", "stop", "app.socket")
+        pi.run("rm", place, "/etc/systemd/system/app.socket")
+        pi.run("systemctl", "daemon-reload")
+        pi.run("systemctl", "start", UNIT)
+
+
 def test_behind_one_socket_no_request_is_lost_and_without_it_the_outage_is_told(served: Served) -> None:
     """Over TLS, fifty a second, through nginx. A sick version answers 500 while it is on trial: an answer."""
     with served.users() as seen:
