@@ -1,10 +1,11 @@
-"""TLS as a client: whose certificates are trusted. They are read when a probe first needs them, not at the start."""
+"""TLS as a client: whose certificates are trusted. They are read when a probe needs them, not at the start."""
 
 import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
+from pathlib import Path
 
 from agent.system.threads import in_thread
 
@@ -36,12 +37,27 @@ def trusting() -> ssl.SSLContext:
 
 
 async def verifying() -> ssl.SSLContext:
-    """Trusts whom the machine trusts (or SSL_CERT_FILE and SSL_CERT_DIR say), and checks names; made once."""
-    return await in_thread(_verifying)
+    """Trusts whom the machine trusts (or SSL_CERT_FILE and SSL_CERT_DIR say), and checks names; made anew when that has
+    changed (`update-ca-certificates`)."""
+    return await in_thread(lambda: _verifying(_trusted()))
 
 
-@cache
-def _verifying() -> ssl.SSLContext:
+def _trusted() -> tuple[int, ...]:
+    """What is another one once somebody has changed whom the machine trusts."""
+    places = ssl.get_default_verify_paths()
+    return tuple(_changed(place) for place in (places.cafile, places.capath) if place)
+
+
+def _changed(place: str) -> int:
+    try:
+        return Path(place).stat().st_mtime_ns
+    except OSError:  # it is just being replaced: the next question sees what came
+        return 0
+
+
+@lru_cache(maxsize=1)
+def _verifying(trusted: tuple[int, ...]) -> ssl.SSLContext:
+    del trusted
     context = ssl.create_default_context()
     context.set_alpn_protocols(("http/1.1",))
     return context

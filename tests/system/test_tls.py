@@ -26,9 +26,9 @@ def test_importing_aiohttp_reads_no_authorities() -> None:
     assert done.stdout.strip() == "0"
 
 
-def make_authority(directory: Path) -> None:
+def make_authority(directory: Path, name: str = "a-test") -> None:
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=a-test", "-days", "2",
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-days", "2",
          "-keyout", directory / "key", "-out", directory / "ca.pem"],
         check=True, capture_output=True,
     )  # fmt: skip
@@ -45,6 +45,10 @@ async def test_what_verifies_trusts_whom_the_machine_trusts(
         assert "a-test" in str(context.get_ca_certs())
         assert context.check_hostname
         assert await tls.verifying() is context, "once"
+        make_authority(tmp_path, "another")
+        changed = await tls.verifying()
+        assert "another" in str(changed.get_ca_certs()), "without a restart of the agent"
+        assert "a-test" not in str(changed.get_ca_certs())
     finally:
         tls._verifying.cache_clear()
     assert os.environ["SSL_CERT_FILE"] == str(tmp_path / "ca.pem")
