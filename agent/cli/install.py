@@ -65,6 +65,7 @@ def _install(options: argparse.Namespace, acts: list[str]) -> int:
         _report(options, changes, [*notes, "Nothing was changed."], {})
         return 0
     done: list[Change] = []
+    failed: HomeportError | None = None
     try:
         for change in changes:
             machine.carry_out(change)
@@ -73,10 +74,13 @@ def _install(options: argparse.Namespace, acts: list[str]) -> int:
         notes += nginx.notes() if nginx else []
         if not changes and not acts:
             notes.append("Nothing had to be changed.")
+    except HomeportError as error:
+        failed = error
+        raise
     finally:  # whatever comes between: a secret that was made is shown this once
         notes += _public_half(machine)
         made = {name.rpartition("/")[2]: secret for name, secret in machine.made.items()}
-        _report(options, done, [*acts, *notes], made)
+        _report(options, done, [*acts, *notes], made, failed)
     return 0
 
 
@@ -236,8 +240,13 @@ def _demand(*argv: str) -> None:
 
 
 def _report(
-    options: argparse.Namespace, changes: list[Change], notes: list[str], made: dict[str, str]
+    options: argparse.Namespace,
+    changes: list[Change],
+    notes: list[str],
+    made: dict[str, str],
+    failed: HomeportError | None = None,
 ) -> None:
+    """What was done; of what failed then with --json in the error's own object, since a program reads one."""
     document = {
         "dry_run": options.dry_run,
         "changes": [
@@ -252,6 +261,9 @@ def _report(
         "notes": notes,
         "secrets": made,
     }
+    if failed is not None and options.json:
+        failed.done = document
+        return
     lines = [told(change) for change in changes] + notes
     lines += [f"The new {name}, shown this once:\n  {secret}" for name, secret in made.items()]
     emit(options, document, "\n".join(lines))

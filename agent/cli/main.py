@@ -107,12 +107,13 @@ def _tell(error: HomeportError, *, as_json: bool) -> int:
                 "code": "config-invalid",
                 "file": error.file,
                 "problems": list(map(asdict, error.problems)),
+                **error.done,
             }
             print(json.dumps(problems, indent=2, ensure_ascii=False))
         check.print_problems(error, sys.stderr)
         return EXIT_CONFIG
     if as_json:
-        problem = {"code": error.code, "detail": error.message, "hint": error.hint}
+        problem = {"code": error.code, "detail": error.message, "hint": error.hint, **error.done}
         print(json.dumps(problem, indent=2, ensure_ascii=False))
     print(f"homeport: {error}", file=sys.stderr)
     if error.hint:

@@ -25,6 +25,8 @@ class HomeportError(Exception):
         self.code = code
         self.message = message
         self.hint = CODES[code].hint if hint is None else hint
+        self.done: dict[str, object] = {}
+        """What a command had done by then: with --json it stands in the one object that is printed."""
 
     def __str__(self) -> str:
         return f"{self.message} [{self.code}]"

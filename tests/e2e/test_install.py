@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from agent.core.codes import CODES
 from tests.e2e.documented import CREDENTIALS, UNIT_TEXT, Documented
 from tests.e2e.installed import CONFIG, Installed
 from tests.e2e.pi import Pi
@@ -200,6 +201,26 @@ def test_a_secret_is_shown_also_if_what_comes_after_it_fails(homeport: Installed
     assert done.returncode == 1
     assert f"{place}: File exists" in done.stderr
     assert made in done.stdout
+
+
+def test_of_a_failure_a_program_reads_one_object(homeport: Installed) -> None:
+    """What was done until then stands in it, with what went wrong."""
+    pi, bad = homeport.pi, "/etc/systemd/system/homeport.service.d/99-bad.conf"
+    pi.run("rm", DROP_IN)
+    pi.put(bad, "[Service]\nUser=nobody-of-this-name\n")
+    try:
+        done = pi.run("homeport", "--json", "install", check=False)
+    finally:
+        pi.run("rm", bad)
+        pi.run("systemctl", "daemon-reload")
+        pi.run("systemctl", "reset-failed", "homeport")
+        pi.run("systemctl", "restart", "homeport")
+    assert done.returncode == 1
+    document = json.loads(done.stdout)
+    assert DROP_IN in [change["name"] for change in document["changes"]]
+    assert document["code"] in CODES
+    assert document["detail"] in done.stderr
+    assert homeport.healthy() < 30
 
 
 def test_one_at_a_time_installs(homeport: Installed) -> None:
