@@ -34,7 +34,7 @@ from agent.core.gitversion import is_before_the_fixes
 from agent.core.installing import Facts
 from agent.core.settings import KeyRef, Settings
 from agent.core.text import clean
-from agent.system import commands, files, programs, wear
+from agent.system import commands, files, memory, programs, wear
 from agent.system.machine import Machine
 from agent.system.systemctl import SYSTEMCTL
 from agent.system.upgrades import Upgrades
@@ -270,9 +270,9 @@ def _clock() -> Check:
 
 
 def _memory() -> Iterator[Check]:
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            yield checkup.of_memory(int(line.split()[1]) * 1024)
+    if (left := memory.available()) is not None:
+        yield checkup.of_memory(left)
+    yield checkup.of_counting(counted=memory.counted())
 
 
 def _only_root(name: str, what: str) -> Check:

@@ -190,6 +190,15 @@ def of_memory(available: int) -> Check:
     return ok("memory", says)
 
 
+def of_counting(*, counted: bool) -> Check:
+    """Whether limits of memory hold."""
+    if counted:
+        return ok("limits of memory", "hold: the kernel counts what each unit takes")
+    says = "do not hold: the kernel does not count what a unit takes, so that one service can starve all"
+    hint = "add `cgroup_enable=memory` to the one line of /boot/firmware/cmdline.txt, and reboot"
+    return warning("limits of memory", says, hint)
+
+
 def of_backups(name: str, *, same_disk: bool) -> Check:
     """A backup on the disk of its data survives a bad version, not the disk."""
     title = f"backups of {name}"

@@ -52,6 +52,14 @@ def available() -> int | None:
     return int(words[0]) * 1024 if words else None
 
 
+def counted(root: Path = Path("/sys/fs/cgroup")) -> bool:
+    """Whether the kernel counts what a control group takes; if not, no limit of a unit's memory holds. A Raspberry Pi's
+    firmware turns it off unless its command line says `cgroup_enable=memory`."""
+    with suppress(OSError):
+        return "memory" in (root / "cgroup.controllers").read_text(encoding="ascii").split()
+    return (root / "memory" / "memory.stat").is_file()  # version 1
+
+
 def cached(group: str, root: Path = Path("/sys/fs/cgroup")) -> int:
     """Bytes of a control group's files in the page cache: the kernel counts them as its memory, and gives them to
     whoever wants them (`available` has them too). 0 where it does not say. `group` is systemd's ControlGroup."""

@@ -128,6 +128,12 @@ def test_little_memory_is_told() -> None:
     assert checkup.of_memory(200 * MIB).level is Level.OK
 
 
+def test_a_kernel_that_counts_no_memory_is_told() -> None:
+    assert checkup.of_counting(counted=False).level is Level.WARNING
+    assert "cmdline.txt" in checkup.of_counting(counted=False).hint
+    assert checkup.of_counting(counted=True).level is Level.OK
+
+
 def test_backups_on_the_disk_of_their_data_are_told() -> None:
     assert checkup.of_backups("a", same_disk=True).level is Level.WARNING
     assert checkup.of_backups("a", same_disk=False).level is Level.OK

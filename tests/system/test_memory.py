@@ -111,3 +111,21 @@ def test_a_units_memory_is_what_systemd_counts_without_it(
 ) -> None:
     monkeypatch.setattr(memory, "cached", lambda group: 3000)
     assert units.bytes_of(current, "/system.slice/app@blue.service") == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "counted"),
+    [
+        ("cgroup.controllers", "cpuset cpu io memory pids\n", True),
+        ("cgroup.controllers", "cpuset cpu io pids\n", False),  # as a Raspberry Pi's firmware has it
+        ("memory/memory.stat", "cache 0\n", True),
+        ("cpu/cpu.stat", "", False),
+    ],
+)
+def test_whether_the_kernel_counts_what_a_unit_takes(
+    tmp_path: Path, file: str, text: str, counted: bool
+) -> None:
+    place = tmp_path / file
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(text)
+    assert memory.counted(tmp_path) is counted
