@@ -357,8 +357,7 @@ def test_the_doctor_finds_nothing_wrong_with_what_was_installed(homeport: Instal
     names = " ".join(check["name"] for check in found["checks"])
     for name in ("configuration", "git", "python", "agent", "unit app.service", "installed", "secret", "space",
                  "clock", "rights", "agent at boot", "backups of app", "service app", "memory", "limits of memory",
-                 "writes of the agent",
-                 "writes to the disk"):  # fmt: skip
+                 "writes of the agent", "writes to the disk"):  # fmt: skip
         assert name in names
 
 
