@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.world import free_port
+
 SSHD = "/usr/sbin/sshd"
 
 
@@ -35,7 +37,7 @@ class Sshd:
         self.host_key = a_key(directory / "host_key")
         self.authorized = directory / "authorized_keys"
         self.authorized.write_text("")
-        self.port = _free_port()
+        self.port = free_port()
         self._config = directory / "sshd_config"
         self._log = directory / "log"
         self._directory = directory
@@ -72,7 +74,7 @@ class Sshd:
             process.wait()
 
     def _wait(self) -> None:
-        for _ in range(200):
+        for _ in range(1200):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
@@ -87,9 +89,3 @@ def needed(*programs: str) -> None:
     ]
     if missing or os.geteuid() != 0:
         pytest.fail(f"needs root and {', '.join(programs)}: `make e2e` installs what is missing")
-
-
-def _free_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return int(unused.getsockname()[1])

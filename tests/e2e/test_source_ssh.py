@@ -14,6 +14,7 @@ from agent.core.settings import KeyRef, Source
 from agent.system.secrets import Secrets
 from tests.e2e.sshd import Sshd, a_key, needed, public
 from tests.gitrepo import Remote, files_of
+from tests.world import wait_for
 
 pytestmark = pytest.mark.root
 
@@ -78,6 +79,11 @@ async def test_a_deploy_key_opens_a_repository_on_a_host_that_is_pinned(
     assert files_of(home / "out") == {"app.py": "print(1)\n"}
 
 
+def agent_answers() -> bool:
+    """It has no key yet, which is 1; its socket is there before it listens."""
+    return subprocess.run(["ssh-add", "-l"], capture_output=True, check=False).returncode == 1
+
+
 @pytest.fixture
 def agent_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Another key, which the user's ssh-agent holds."""
@@ -85,8 +91,7 @@ def agent_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     process = subprocess.Popen(["ssh-agent", "-D", "-a", sock], stdout=subprocess.DEVNULL)
     monkeypatch.setenv("SSH_AUTH_SOCK", str(sock))
     try:
-        while not sock.exists():
-            time.sleep(0.01)
+        wait_for("the ssh-agent", agent_answers)
         subprocess.run(["ssh-add", "-q", key], check=True)
         yield key
     finally:
@@ -102,6 +107,7 @@ async def test_only_the_deploy_key_is_shown(
     failure = await refused(source_of(sshd, remote, home, key, pinned))
     assert "Permission denied" in failure.message
     assert "source.key" in failure.hint
+    wait_for("all that sshd says", lambda: "Connection closed by authenticating user" in sshd.log())
     assert sshd.log().count("Failed publickey") == 1
     assert "Failed password" not in sshd.log()
     sshd.admit(agent_key)
