@@ -217,7 +217,7 @@ class Served:
                 found[colour] = shown.rpartition("/")[2]
         return found
 
-    def at_rest(self, version: str, seconds: float = 40.0) -> None:
+    def at_rest(self, version: str, seconds: float = 90.0) -> None:
         """One colour runs what is live, nginx sends users there, a boot would start the same."""
 
         def look() -> bool:
@@ -319,15 +319,20 @@ def test_a_download_and_a_websocket_go_on_until_the_drain_is_over(served: Served
     wait_for("the talk", lambda: "101\nbefore " in pi.run("cat", "/run/talk", check=False).stdout)
     identity = homeport.push("after")
     wait_for("the swap", lambda: (served.ask() or {}).get("version") == "after")
-    swapped, said = len(pi.get("/run/download").splitlines()), len(pi.get("/run/talk").splitlines())
+    swapped = written(pi, UPSTREAM)
     assert homeport.ended(identity)["state"] == "succeeded"
     served.at_rest("after")
     lines = pi.get("/run/download").splitlines()
     talk = pi.get("/run/talk").splitlines()
     assert {line.split()[0] for line in talk[1:]} == {"before"}
-    assert 20 <= len(talk) - said <= 70
     assert lines == [f"before {number}" for number in range(len(lines))]
-    assert 25 <= len(lines) - swapped <= 70, "four seconds, ten lines in each"
+    for heard in ("/run/download", "/run/talk"):
+        assert 3 <= written(pi, heard) - swapped <= 15, "four seconds; by itself it takes a minute, or no end"
+
+
+def written(pi: Pi, path: str) -> float:
+    """When a file was last written to, in seconds: by the machine's clock, however late somebody looks."""
+    return float(pi.run("stat", "--format=%.9Y", path).stdout)
 
 
 def test_who_sends_what_he_has_to_say_after_the_swap_is_answered(served: Served) -> None:
@@ -337,10 +342,12 @@ def test_who_sends_what_he_has_to_say_after_the_swap_is_answered(served: Served)
     pi.run("rm", "-f", "/run/late.go")
     pi.run("systemd-run", "--unit=late", "sh", "-c", "exec python3 /opt/late.py >/run/late")
     wait_for("the upload", lambda: "begun" in pi.run("cat", "/run/late", check=False).stdout)
+    root, colour = pi.root, "green" if served.nginx() == "blue" else "blue"
     identity = homeport.push("late")
-    wait_for("the swap", lambda: (served.ask() or {}).get("version") == "late")
+    # Seen and answered from outside: on a busy machine each command in the Pi may take a second of the four.
+    wait_for("the swap", lambda: at(served, "swapped", colour, "late"))
     time.sleep(2.5)  # in which the old one was ended, when only who was connected to it counted
-    pi.run("touch", "/run/late.go")
+    (root / "run/late.go").touch()
     wait_for("their answers", lambda: len(pi.get("/run/late").splitlines()) == 2)
     upload, first = pi.get("/run/late").splitlines()[1].split()
     assert homeport.ended(identity)["state"] == "succeeded"
@@ -583,7 +590,7 @@ def test_a_power_cut_at_a_step_leaves_one_colour_that_serves(served: Served, ins
     identity = homeport.push(version)
     wait_for(instant, lambda: at(served, instant, colour, version))
     served.pi.power_cut()
-    wait_for("users", served.ask, 30)
+    wait_for("users", served.ask)
     ended = homeport.ended(identity)
     assert ended["state"] in ("succeeded", "rolled_back"), ended
     served.at_rest(version if ended["state"] == "succeeded" else before)
@@ -600,7 +607,7 @@ def test_a_power_cut_on_the_way_back_leaves_one_colour_that_serves(served: Serve
     answer = homeport.pi.run("homeport", "rollback", "app", "--json")
     wait_for(instant, lambda: at(served, instant, colour, target))
     served.pi.power_cut()
-    wait_for("users", served.ask, 30)
+    wait_for("users", served.ask)
     ended = homeport.ended(json.loads(answer.stdout)["id"])
     assert ended["state"] == "succeeded", ended
     served.at_rest(target)
@@ -616,7 +623,7 @@ def test_a_power_cut_while_a_bad_version_is_taken_back_ends_with_the_old_one(ser
     wait_for("its end", lambda: colour not in served.links())
     assert colour in served.running()
     served.pi.power_cut()
-    wait_for("users", served.ask, 30)
+    wait_for("users", served.ask)
     assert homeport.ended(identity)["state"] == "rolled_back"
     served.at_rest(before)
     homeport.pi.run("homeport", "resume", "app", check=False)
