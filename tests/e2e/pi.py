@@ -129,11 +129,11 @@ class Pi:
         _script("cp", "--name", self.name, *map(str, sources), f"pi:{to}")
 
     def journal(self, unit: str = "", *options: str) -> str:
-        """What a unit said, or everybody, over all boots."""
+        """What a unit said by now, or everybody, over all boots."""
         which = ["--unit", unit] if unit else []
-        return self.run(
-            "journalctl", "--no-pager", "--output=short-iso", *which, *options, check=False
-        ).stdout
+        # Without it a line may still be on its way: journald takes what it is told when it has time for it.
+        first = 'journalctl --sync; exec journalctl --no-pager --output=short-iso "$@"'
+        return self.run("sh", "-c", first, "sh", *which, *options, check=False).stdout
 
 
 @contextmanager

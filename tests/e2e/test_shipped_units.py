@@ -122,7 +122,8 @@ def test_a_blocked_loop_is_ended_and_started_anew_until_it_is_enough(again: Inst
     told = again.pi.journal("homeport-failed.service", "--priority=err")
     assert "homeport is down on" in told
     assert "watchdog (killed ABRT)" in told
-    assert again.pi.run("systemctl", "is-failed", "homeport-failed", check=False).stdout.strip() == "inactive"
+    ended = ("systemctl", "is-failed", "homeport-failed")  # what it prints is there before it has ended
+    wait_for("its good end", lambda: again.pi.run(*ended, check=False).stdout.strip() == "inactive")
 
 
 def test_a_file_that_is_wrong_is_not_tried_again_and_alarms_at_once(again: Installed) -> None:
