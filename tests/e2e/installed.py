@@ -70,7 +70,7 @@ import http.client, time
 while True:
     asked = time.monotonic()
     try:
-        connection = http.client.HTTPConnection("127.0.0.1", {PORT}, timeout=2)
+        connection = http.client.HTTPConnection("127.0.0.1", {PORT}, timeout=10)
         connection.request("GET", "/health")
         said = connection.getresponse().status
         connection.close()
@@ -103,7 +103,7 @@ class Installed:
         """The command alone, for everybody; and an ordinary user."""
         self.pi.run("useradd", "--create-home", "--shell", "/bin/bash", OWNER)
         self.pi.send(wheelhouse, to="/tmp")
-        self.pi.run("sh", "-ec", _COMMAND, "sh", f"/tmp/{wheelhouse.name}", timeout=120)
+        self.pi.run("sh", "-ec", _COMMAND, "sh", f"/tmp/{wheelhouse.name}", timeout=400)
 
     def make_places(self) -> None:
         """The agent's user, its directories and the webhook's secret."""

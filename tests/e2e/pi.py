@@ -87,7 +87,7 @@ class Pi:
         user: str = "root",
         given: str | bytes = b"",
         check: bool = True,
-        timeout: float = 60.0,
+        timeout: float = 180.0,
     ) -> subprocess.CompletedProcess[str]:
         """A command in it, as this user in its home directory; `given` is its input. With `check` it must succeed."""
         # Straight to docker: the script asks first whose Pi it is, which doubles the time of a short command.
@@ -167,7 +167,7 @@ def _remove_orphans() -> None:
             _script("down", "--name", owner[1])
 
 
-def _script(*arguments: str, timeout: float = 120) -> str:
+def _script(*arguments: str, timeout: float = 300) -> str:
     done = subprocess.run(
         [SCRIPT, *arguments],
         capture_output=True,

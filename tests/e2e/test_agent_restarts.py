@@ -76,13 +76,13 @@ def test_told_to_stop_in_any_state_it_goes_on_and_the_service_never_blinks(
         identity = ready.push(name, "late" if bad else "good")
         ready.until(identity, state)
         began = time.monotonic()
-        ready.pi.run("systemctl", how, "homeport", timeout=90)
+        ready.pi.run("systemctl", how, "homeport", timeout=180)
         if how == "stop":
             assert time.monotonic() - began < 10
             invocation = ready.invocation()
             time.sleep(0.5)
             assert ready.invocation() == invocation, "nothing happens to the service while there is no agent"
-            ready.pi.run("systemctl", "start", "homeport", timeout=90)
+            ready.pi.run("systemctl", "start", "homeport", timeout=180)
         ended = ready.ended(identity)
         ready.healthy()
     assert ended["state"] == ("rolled_back" if bad else "succeeded"), ended
@@ -122,7 +122,7 @@ def test_a_service_that_is_to_be_another_unit_does_not_run_twice(ready: Document
         done = ready.pi.run("homeport", "reload", check=False)
         assert done.returncode == 78
         assert f"{UNIT}, which the service was before, is active" in done.stdout + done.stderr
-        ready.pi.run("systemctl", "restart", "homeport", timeout=90)
+        ready.pi.run("systemctl", "restart", "homeport", timeout=180)
         told = f"cannot be started: {UNIT}, which the service was before, is active"
         wait_for("the agent's word", lambda: told in ready.pi.journal("homeport"))
         assert ready.shown(other, "ActiveState") == ["inactive"]
@@ -130,7 +130,7 @@ def test_a_service_that_is_to_be_another_unit_does_not_run_twice(ready: Document
     finally:
         app["runtime"] = named
         ready.save()
-        ready.pi.run("systemctl", "restart", "homeport", timeout=90)
+        ready.pi.run("systemctl", "restart", "homeport", timeout=180)
     ready.healthy()
     assert ready.invocation() == before
 

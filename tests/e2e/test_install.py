@@ -164,7 +164,7 @@ def test_an_invalid_configuration_changes_nothing(homeport: Installed) -> None:
     assert done.returncode == 78
     assert "must be a unit's full name" in done.stderr
     assert pi.get(RULE) == rule
-    assert homeport.healthy() < 30  # it may have seen the wrong file meanwhile, and looks again
+    homeport.healthy()  # it may have seen the wrong file meanwhile, and looks again
 
 
 def test_what_is_refused_is_refused_before_anything_is_changed(homeport: Installed) -> None:
@@ -184,7 +184,7 @@ def test_what_is_refused_is_refused_before_anything_is_changed(homeport: Install
     assert done.returncode == 1
     assert "which belongs to me" in done.stderr
     assert "mine.service" not in rule
-    assert homeport.healthy() < 30
+    homeport.healthy()
 
 
 def test_a_secret_is_shown_also_if_what_comes_after_it_fails(homeport: Installed) -> None:
@@ -418,7 +418,7 @@ def test_uninstall_takes_the_agent_and_leaves_the_service(homeport: Installed) -
     pi = homeport.pi
     planned = pi.run("homeport", "uninstall", "--dry-run").stdout
     assert "Nothing was removed." in planned
-    assert homeport.healthy() < 30  # the test before has restarted the agent
+    homeport.healthy()  # the test before has restarted the agent
     try:
         said = pi.run("homeport", "uninstall").stdout
         assert pi.run("systemctl", "is-active", "homeport", check=False).stdout.strip() == "inactive"

@@ -90,7 +90,7 @@ def test_anybody_can_ask_the_installed_command_for_help(homeport: Installed) -> 
 
 def test_anybody_can_see_the_demo_without_a_network(homeport: Installed) -> None:
     """All five acts; nothing is left running, and nothing on the disk."""
-    shown = homeport.pi.run("homeport", "demo", "--once", user=OWNER, timeout=150).stdout
+    shown = homeport.pi.run("homeport", "demo", "--once", user=OWNER, timeout=300).stdout
     for number, title in enumerate(ACTS, 1):
         assert f"Act {number} of 5: {title}" in shown
     assert "All five acts ended as they must" in shown

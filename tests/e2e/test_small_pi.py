@@ -55,16 +55,16 @@ class SmallHome(Documented):
         """As its owner does: those tests change what is built as well."""
         super().save()
         if self.is_installed:
-            self.pi.run("homeport", "install", "--no-start", timeout=120)
+            self.pi.run("homeport", "install", "--no-start", timeout=240)
 
     def start(self) -> None:
         """Returns when it answers."""
         self.pi.run("systemctl", "reset-failed", "homeport")
-        self.pi.run("systemctl", "start", "homeport", timeout=120)
+        self.pi.run("systemctl", "start", "homeport", timeout=240)
 
     def stop(self) -> int:
         """SIGTERM by systemd; the agent's exit status."""
-        self.pi.run("systemctl", "stop", "homeport", timeout=120)
+        self.pi.run("systemctl", "stop", "homeport", timeout=240)
         return int(self.shown("homeport", "ExecMainStatus")[0])
 
     def kill(self) -> None:

@@ -97,11 +97,11 @@ ensure_docker() {
         # setsid: the daemon must outlive this script and its terminal.
         setsid dockerd >>"$VPI_STATE/dockerd.log" 2>&1 </dev/null &
     fi
-    for _ in $(seq 150); do
+    for _ in $(seq 600); do
         docker info >/dev/null 2>&1 && return 0
         sleep 0.2
     done
-    die "dockerd did not answer within 30 s; see $VPI_STATE/dockerd.log"
+    die "dockerd did not answer within 120 s; see $VPI_STATE/dockerd.log"
 }
 
 exists()  { docker container inspect "$1" >/dev/null 2>&1; }
@@ -233,7 +233,7 @@ disk_mount() {
 disk_umount() {
     local d; d=$(disk_dir "$1")
     [ -d "$d/mnt" ] || return 0
-    for _ in $(seq 50); do
+    for _ in $(seq 300); do                 # until the last of its processes is gone
         mountpoint -q "$d/mnt" || return 0
         umount "$d/mnt" 2>/dev/null && return 0
         sleep 0.1
