@@ -70,7 +70,7 @@ import http.client, time
 while True:
     asked = time.monotonic()
     try:
-        connection = http.client.HTTPConnection("127.0.0.1", {PORT}, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", {PORT}, timeout=5)
         connection.request("GET", "/health")
         said = connection.getresponse().status
         connection.close()
