@@ -156,7 +156,9 @@ CODES: dict[str, Code] = {
     "mirror-foreign": Code(
         "Give the directory that is named to the agent's user (`chown -R`), or remove it: it is cloned anew."
     ),
-    "git-timeout": Code("Check the network: git did not finish within its deadline."),
+    "git-timeout": Code(
+        "Check the network. A large repository on a slow line needs more time: raise `source.timeout`."
+    ),
     "git-failed": Code("Read git's message in the deployment's log."),
     "mirror-corrupt": Code("Nothing to do: the mirror is cloned anew by the next deployment."),
     "disk-full": Code("Free some space (bytes or inodes) on the disk that is named."),

@@ -11,7 +11,7 @@ from msgspec.structs import replace as changed
 from agent.core.settings import Build, Seconds, Service
 
 _WHEN = {
-    "source": frozenset({"poll", "max_size"}),
+    "source": frozenset({"poll", "max_size", "timeout"}),
     "health": frozenset({"restarts"}),
     "deploy": frozenset({"on", "workflow", "workflow_events", "prereleases", "freeze"}),
 }

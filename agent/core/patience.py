@@ -19,8 +19,6 @@ from agent.core.settings import (
 
 MARGIN = 2.0 * MINUTE
 """What a busy machine and a slow disk may add to everything."""
-GIT = 5.0 * MINUTE
-"""The deadline of one call of git; `adapters.source` keeps it."""
 FILES = HOUR / 2 + MARGIN
 """Files of our own: a release is hashed, synced or removed. Some gigabytes, on the slowest of cards."""
 PROMOTING = 10.0 * MINUTE
@@ -38,19 +36,19 @@ _UNIT = 4.0 * HOUR
 hour of both (`system.units`), each time."""
 
 
-def fetching() -> float:
+def fetching(source: Source) -> float:
     """The mirror is refreshed, the queue is looked through; and the pause before it is tried again."""
-    return _GIT_CALLS * GIT + backoff.PATIENCE + FILES
+    return _GIT_CALLS * source.timeout + backoff.PATIENCE + FILES
 
 
-def polling() -> float:
+def polling(source: Source) -> float:
     """One question to the remote."""
-    return GIT + MARGIN
+    return source.timeout + MARGIN
 
 
 def laying_out(source: Source) -> float:
     """The files of a revision are written. How many submodules and LFS objects there are says the repository."""
-    return DATA if source.submodules or source.lfs else 2 * GIT + FILES
+    return DATA if source.submodules or source.lfs else 2 * source.timeout + FILES
 
 
 def commands(deploy: Deploy) -> float:

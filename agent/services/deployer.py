@@ -128,7 +128,7 @@ class Deployer:
     # --- the steps, in the order of the pipeline
 
     async def _fetch(self, deployment: Deployment) -> Ended:
-        within(patience.fetching(), State.FETCHING)
+        within(patience.fetching(self._site.settings.source), State.FETCHING)
         await self._site.releases.ready()
         outcome, change = await self._gate.ask(deployment)
         return Ended(outcome, change)

@@ -46,7 +46,7 @@ class Poller:
     async def run(self) -> None:
         """Polls until it is cancelled."""
         while True:
-            within(patience.polling())
+            within(patience.polling(self._site.settings.source))
             await self.poll()
             interval = self._site.settings.source.poll
             seconds = pause(interval, self._failures, self._chance(), self._wanted)

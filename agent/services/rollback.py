@@ -148,7 +148,7 @@ class WayBack:
         spare = await self._rollbacks.spare(deployment, revision)
         if await site.releases.current() == spare.name:
             return spare  # it was gone back to already, and may have edited itself since
-        within(patience.fetching(), GOING_BACK)
+        within(patience.fetching(self._site.settings.source), GOING_BACK)
         await site.releases.ready()
         if not await site.source.descends(revision, revision):
             await site.source.fetch()

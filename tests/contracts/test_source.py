@@ -21,7 +21,7 @@ from agent.adapters import tree
 from agent.adapters.source import GitSource
 from agent.core import ports
 from agent.core.errors import StepFailed
-from agent.core.settings import SecretRef, Source
+from agent.core.settings import Seconds, SecretRef, Source
 from agent.system import process
 from agent.system.secrets import Secrets
 from tests.fakes import FakeDisk, FakeRemote, FakeSource
@@ -49,7 +49,8 @@ def source(remote: Remote, home: Path) -> GitSource:
 
 def make(remote: Remote | str, home: Path, *, branch: str = "main", deadline: float = 60) -> GitSource:
     repository = remote if isinstance(remote, str) else str(remote.path)
-    return GitSource(Source(repository=repository, branch=branch), home, Secrets({}), deadline=deadline)
+    options = Source(repository=repository, branch=branch, timeout=Seconds(deadline))
+    return GitSource(options, home, Secrets({}))
 
 
 async def refused(code: str, source: GitSource) -> StepFailed:
@@ -470,7 +471,7 @@ async def test_a_secret_in_gits_words_is_hidden(home: Path) -> None:
     """R-RX-31"""
     secrets = Secrets({"TOKEN": "token-1234567890"})
     secrets.get(SecretRef(env="TOKEN"))
-    hidden = GitSource(Source(repository="/nowhere/token-1234567890"), home, secrets, deadline=60)
+    hidden = GitSource(Source(repository="/nowhere/token-1234567890"), home, secrets)
     failure = await refused("git-unreachable", hidden)
     assert "token-1234567890" not in failure.message
     assert "***" in failure.message
@@ -688,7 +689,7 @@ async def test_lfs_without_its_program_is_told(
     for name in ("git", "env"):
         (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    source = GitSource(Source(repository=str(remote.path), lfs=True), home, Secrets({}), deadline=60)
+    source = GitSource(Source(repository=str(remote.path), lfs=True), home, Secrets({}))
     await source.fetch()
     with pytest.raises(StepFailed) as caught:
         await source.lay_out(revision, out(home))
@@ -701,7 +702,7 @@ async def test_lfs_without_its_program_is_told(
 async def test_a_tree_over_the_caps_is_refused(remote: Remote, home: Path, caps: tree.Caps) -> None:
     """R-GIT-10, F35"""
     revision = remote.commit({"third": "3"})
-    source = GitSource(Source(repository=str(remote.path)), home, Secrets({}), deadline=60, caps=caps)
+    source = GitSource(Source(repository=str(remote.path)), home, Secrets({}), caps=caps)
     await source.fetch()
     with pytest.raises(StepFailed) as caught:
         await source.lay_out(revision, out(home))

@@ -54,9 +54,7 @@ def with_token(address: str, home: Path, token: str = CANARY) -> GitSource:
     place = home.parent / "token"
     place.write_text(token + "\n")
     place.chmod(0o600)
-    return GitSource(
-        Source(repository=address, token=SecretRef(file=str(place))), home, Secrets({}), deadline=60
-    )
+    return GitSource(Source(repository=address, token=SecretRef(file=str(place))), home, Secrets({}))
 
 
 async def refused(code: str, source: GitSource) -> StepFailed:
@@ -135,7 +133,7 @@ async def test_a_token_that_is_refused_is_told_in_a_sentence(host: GitHost, home
 
 async def test_without_a_token_nobody_is_asked_for_one(host: GitHost, home: Path) -> None:
     """F43"""
-    source = GitSource(Source(repository=host.url("app/.git")), home, Secrets({}), deadline=60)
+    source = GitSource(Source(repository=host.url("app/.git")), home, Secrets({}))
     await refused("git-refused", source)
     assert host.seen == []
 
@@ -173,7 +171,7 @@ def a_key(place: Path, *options: str) -> Path:
 
 def with_key(key: KeyRef, home: Path, secrets: Secrets | None = None) -> GitSource:
     source = Source(repository="ssh://git@127.0.0.1:1/app.git", key=key)
-    return GitSource(source, home, secrets or Secrets({}), deadline=60)
+    return GitSource(source, home, secrets or Secrets({}))
 
 
 async def test_a_key_that_ssh_may_use_is_used(home: Path, tmp_path: Path) -> None:
@@ -218,7 +216,7 @@ async def test_a_key_behind_a_passphrase_is_unusable(
 
 async def test_a_peek_and_a_fetch_pin_the_host_keys_together(home: Path) -> None:
     source = Source(repository="ssh://git@127.0.0.1:1/app.git", host_keys=("ssh-ed25519 AAAA",))
-    git = GitSource(source, home, Secrets({}), deadline=60)
+    git = GitSource(source, home, Secrets({}))
     failures = await asyncio.gather(git.fetch(), *(git.peek() for _ in range(5)), return_exceptions=True)
     assert [getattr(failure, "code", failure) for failure in failures] == ["git-unreachable"] * 6
     assert (home / "known_hosts").read_text() == "[127.0.0.1]:1 ssh-ed25519 AAAA\n"
@@ -227,12 +225,12 @@ async def test_a_peek_and_a_fetch_pin_the_host_keys_together(home: Path) -> None
 async def test_pinned_host_keys_are_written_beside_the_mirror(home: Path) -> None:
     keys = ("ssh-ed25519 AAAA", "ssh-rsa BBBB a comment")
     source = Source(repository="ssh://git@127.0.0.1:1/app.git", host_keys=keys)
-    await refused("git-unreachable", GitSource(source, home, Secrets({}), deadline=60))
+    await refused("git-unreachable", GitSource(source, home, Secrets({})))
     written = home / "known_hosts"
     assert written.read_text() == "[127.0.0.1]:1 ssh-ed25519 AAAA\n[127.0.0.1]:1 ssh-rsa BBBB a comment\n"
     assert stat.S_IMODE(written.stat().st_mode) == 0o600
     before = written.stat().st_ino
-    await refused("git-unreachable", GitSource(source, home, Secrets({}), deadline=60))
+    await refused("git-unreachable", GitSource(source, home, Secrets({})))
     assert written.stat().st_ino == before
 
 
@@ -257,7 +255,7 @@ async def test_without_keys_those_of_the_user_and_their_known_hosts_count(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R-GIT-3"""
-    source = GitSource(Source(repository="git@pi:app"), home, Secrets({}), deadline=60)
+    source = GitSource(Source(repository="git@pi:app"), home, Secrets({}))
     words = await called(source, home, monkeypatch)
     assert {"-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oControlPath=none", "git@pi"} <= set(words)
     assert not [word for word in words if "Identit" in word or "KnownHosts" in word]
@@ -271,7 +269,7 @@ async def test_a_name_reaches_ssh_as_it_is(
     key = a_key(place / "key")
     (place / "srv").mkdir()
     source = Source(repository="git@pi:app", key=KeyRef(file=str(key)), host_keys=("ssh-ed25519 AAAA",))
-    words = await called(GitSource(source, place / "srv", Secrets({}), deadline=60), home, monkeypatch)
+    words = await called(GitSource(source, place / "srv", Secrets({})), home, monkeypatch)
     written = str(place).replace("\\", "\\\\").replace("%", "%%")
     assert f'-oIdentityFile="{written}/key"' in words
     assert f'-oUserKnownHostsFile="{written}/srv/known_hosts"' in words

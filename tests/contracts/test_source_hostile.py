@@ -35,7 +35,7 @@ class Yard:
 
     def source(self, *, submodules: bool = False) -> GitSource:
         options = Source(repository=str(self.remote.path), submodules=submodules)
-        return GitSource(options, self.home, Secrets({}), deadline=60, caps=CAPS)
+        return GitSource(options, self.home, Secrets({}), caps=CAPS)
 
     async def release(self, *, submodules: bool = False) -> Path:
         """Fetches the tip and makes a release of it, as a deployment does, without any build."""

@@ -15,7 +15,7 @@ from agent.core.backoff import PAUSES
 from agent.core.errors import StepFailed
 from agent.core.model import Deployment, Fault
 from agent.core.pipeline import Outcome
-from agent.core.settings import Bytes, Source
+from agent.core.settings import Bytes, Seconds, Source
 from agent.services.persistence import persistent
 from agent.services.progress import Progress
 from agent.services.step import Ended
@@ -71,8 +71,8 @@ def home(tmp_path: Path) -> Path:
 def source_of(
     host: GitHost, home: Path, *, deadline: float = 60, cap: int = CAP, floor: int = 0
 ) -> GitSource:
-    options = Source(repository=host.url("app/.git"), max_size=Bytes(cap))
-    return GitSource(options, home, Secrets({}), deadline=deadline, floor=floor)
+    options = Source(repository=host.url("app/.git"), max_size=Bytes(cap), timeout=Seconds(deadline))
+    return GitSource(options, home, Secrets({}), floor=floor)
 
 
 async def refused(code: str, source: GitSource) -> StepFailed:

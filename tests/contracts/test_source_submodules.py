@@ -41,7 +41,7 @@ def source_of(
     remote: Remote, home: Path, *, caps: tree.Caps | None = None, submodules: bool = True
 ) -> GitSource:
     options = Source(repository=str(remote.path), submodules=submodules)
-    return GitSource(options, home, Secrets({}), deadline=60, caps=caps)
+    return GitSource(options, home, Secrets({}), caps=caps)
 
 
 async def laid_out(source: GitSource, home: Path, name: str = "out") -> dict[str, str]:

@@ -100,12 +100,19 @@ def test_how_many_objects_a_repository_has_bounds_nothing() -> None:
     assert plain < patience.laying_out(Source(repository="/r", submodules=True))
 
 
+def test_a_repository_may_take_as_long_as_is_said() -> None:
+    plain, slow = Source(repository="/r"), Source(repository="/r", timeout=Seconds(7200))
+    for bound in (patience.fetching, patience.polling, patience.laying_out):
+        assert bound(slow) - bound(plain) >= slow.timeout - plain.timeout
+
+
 def test_by_default_a_stuck_step_is_found_within_two_hours() -> None:
     """R-SD-6: but for data, of which there may be any amount."""
     service = a_service()
     assert isinstance(service.runtime, ProcessRuntime)
     for seconds in (
-        patience.fetching(), patience.polling(), patience.laying_out(service.source), patience.FILES,
+        patience.fetching(service.source), patience.polling(service.source),
+        patience.laying_out(service.source), patience.FILES,
         patience.commands(service.deploy), patience.switching(service.runtime), patience.proving(service.health),
     ):  # fmt: skip
         assert patience.MARGIN < seconds < 2 * 3600

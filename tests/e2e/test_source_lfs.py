@@ -55,7 +55,7 @@ def source_of(
     remote: Remote, home: Path, *, submodules: bool = False, caps: tree.Caps | None = None
 ) -> GitSource:
     options = Source(repository=str(remote.path), lfs=True, submodules=submodules)
-    return GitSource(options, home, Secrets({}), deadline=60, caps=caps)
+    return GitSource(options, home, Secrets({}), caps=caps)
 
 
 async def laid_out(source: GitSource, home: Path, name: str = "out") -> Path:
@@ -185,7 +185,7 @@ async def test_over_https_they_come_with_the_token(
     remote.commit({"big.bin": pointer(BIG)})
     with serving(GitHost(remote.path.parent, {token}), tmp_path / "tls.pem") as host:
         options = Source(repository=host.url("app/.git"), token=SecretRef(env="TOKEN"), lfs=True)
-        out = await laid_out(GitSource(options, home, Secrets({"TOKEN": token}), deadline=60), home)
+        out = await laid_out(GitSource(options, home, Secrets({"TOKEN": token})), home)
         assert (out / "big.bin").read_bytes() == BIG
         assert set(host.seen) == {f"x-access-token:{token}"}
     assert files_with(token, home) == []

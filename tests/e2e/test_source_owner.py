@@ -36,7 +36,7 @@ def home(tmp_path: Path) -> Path:
 
 def source_of(remote: Remote, home: Path, *, submodules: bool = False) -> GitSource:
     options = Source(repository=str(remote.path), submodules=submodules)
-    return GitSource(options, home, Secrets({}), deadline=60)
+    return GitSource(options, home, Secrets({}))
 
 
 async def test_a_mirror_of_another_user_is_not_worked_in(remote: Remote, home: Path) -> None:

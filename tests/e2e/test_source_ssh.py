@@ -54,7 +54,7 @@ def source_of(
     repository = f"ssh://{getpass.getuser()}@127.0.0.1:{sshd.port}{remote.path}"
     reference = None if key is None else KeyRef(file=str(key))
     options = Source(repository=repository, key=reference, host_keys=host_keys, submodules=submodules)
-    return GitSource(options, home, Secrets({}), deadline=60)
+    return GitSource(options, home, Secrets({}))
 
 
 async def refused(source: GitSource) -> StepFailed:

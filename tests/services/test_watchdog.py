@@ -227,7 +227,7 @@ def allowed(service: Service) -> dict[str, float]:
     """An act of each step, and how long it may take."""
     assert isinstance(service.runtime, ProcessRuntime)
     return {
-        "fetching/source.fetch/1": patience.fetching(),
+        "fetching/source.fetch/1": patience.fetching(service.source),
         "building/source.lay_out/1": patience.laying_out(service.source),
         "building/builder.build/1": patience.commands(service.deploy),
         "building/releases.seal/1": patience.FILES,

@@ -13,7 +13,7 @@ from agent.adapters.source.layout import Layout
 from agent.adapters.source.mirror import Mirror
 from agent.adapters.source.program import Git
 from agent.adapters.source.room import FLOOR, Room
-from agent.core import patience, settings
+from agent.core import settings
 from agent.core.errors import StepFailed
 from agent.core.gitwords import tip_of
 from agent.core.ports import Secrets
@@ -21,9 +21,6 @@ from agent.core.repository import is_path, refusal
 from agent.core.text import clean
 from agent.system import files, process
 from agent.system.threads import in_thread, to_its_end
-
-DEADLINE = patience.GIT
-"""Seconds for one call, whatever it takes."""
 
 _HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHORT = re.compile(r"[0-9a-f]{7,63}")
@@ -40,14 +37,13 @@ class GitSource:
         directory: Path,
         secrets: Secrets,
         *,
-        deadline: float = DEADLINE,
         caps: tree.Caps | None = None,
         floor: int = FLOOR,
     ) -> None:
         local = is_path(options.repository)
         remote = os.path.normpath(directory / options.repository) if local else options.repository
         door = Door(options, directory, secrets)
-        self._git = Git(directory, door, secrets.redact, local=local, deadline=deadline)
+        self._git = Git(directory, door, secrets.redact, local=local, deadline=options.timeout)
         self._mirror = Mirror(self._git, directory / "mirror.git", remote, Room(options.max_size, floor))
         self._layout = Layout(options, directory, caps or tree.Caps())
         self._directory = directory

@@ -29,6 +29,9 @@ class Source(Options, frozen=True, kw_only=True):
     """Whether submodules are filled; otherwise they are empty directories. They must lie on the repository's host."""
     lfs: bool = False
     """Whether Git LFS pointers are replaced by their files; needs the program git-lfs."""
+    timeout: Annotated[Seconds, between(10, DAY)] = Seconds(300)
+    """The deadline of one fetch, or of whatever else git is asked for. The first one brings the whole history: a large
+    repository on a slow line needs more."""
     max_size: Annotated[Bytes, between(1 << 20, 1 << 50)] = Bytes(4 << 30)
     """How much of the disk the mirror of the repository may take, and its submodules together: a fetch that takes more
     is ended."""
