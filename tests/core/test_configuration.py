@@ -806,6 +806,7 @@ def test_what_decides_how_a_deployment_ends_changes_the_fingerprint(changes: dic
         {"services__scraper__deploy__workflow": "ci.yml"},
         {"services__scraper__deploy__workflow_events": ["schedule"]},
         {"services__scraper__source__poll": "1m"},
+        {"services__scraper__source__timeout": "1h"},
         {"services__scraper__deploy__freeze": [{"from": "22:00", "to": "06:00"}]},
         {"timezone": "Europe/Berlin"},
         {"monitor__every": "1m"},
