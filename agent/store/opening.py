@@ -62,12 +62,16 @@ def connect(path: Path, *, mode: str) -> sqlite3.Connection:
     """`mode` is rw or ro; a file that is not there is not made."""
     where = f"{path.absolute().as_uri()}?mode={mode}"
     connection = sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
-    connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA trusted_schema = OFF")
-    connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES:d}")
-    if mode == "ro":
-        connection.execute("PRAGMA query_only = ON")
+    try:
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES:d}")
+        if mode == "ro":
+            connection.execute("PRAGMA query_only = ON")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
