@@ -232,17 +232,24 @@ class Lane:
         await self._tidy()
 
     async def _relieve(self, *, again: bool = False) -> None:
-        """Side by side: what does not serve any more ends. `again`: only if that failed before."""
+        """Side by side: what does not serve any more ends, unless somebody wants to go back by now: it is there still,
+        and takes its users back at once. `again`: only if it did not end before."""
         if self._site.beside is None or (again and not self._unrelieved):
             return
         within(patience.draining(self._site.settings.blue_green), "draining")
         try:
-            await self._site.beside.retire()
-            self._unrelieved = False
+            self._unrelieved = not await self._site.beside.retire(self._is_called_back)
         except StepFailed as failure:
             if not self._unrelieved:  # tried again at each look, told once
                 log.warning("%s: what served before still runs: %s", self._site.name, failure)
             self._unrelieved = True
+
+    async def _is_called_back(self) -> bool:
+        try:
+            return await self._rollbacks.waits(self._site.name)
+        except Unavailable as problem:  # then none can be taken up either
+            log.debug("%s: who wants to go back is not known: %s", self._site.name, problem)
+            return False
 
     async def _prune(self) -> None:
         """Removes releases that nobody will miss. Whatever goes wrong here costs space, not the deployment."""

@@ -115,6 +115,18 @@ class Rollbacks:
             config_hash=deployment.config_hash,
         )
 
+    async def waits(self, service: str) -> bool:
+        """Whether one waits that can be claimed; claiming may still find that what it would leave was left."""
+        row = await self._database.read(
+            lambda connection: connection.execute(
+                "SELECT 1 FROM deployments WHERE service = ?1 AND finished_at IS NULL AND state = 'queued'"
+                " AND target IS NOT NULL AND (kind = 'manual' OR NOT EXISTS("
+                "SELECT 1 FROM services WHERE name = ?1 AND held_since IS NOT NULL)) LIMIT 1",
+                (service,),
+            ).fetchone()
+        )
+        return row is not None
+
     async def needed(self, service: str) -> set[str]:
         """Releases that deployments which have not ended were asked to go to, or build on their way back."""
         rows = await self._database.read(

@@ -2,13 +2,15 @@
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from agent.core import upstreams
 from agent.core.colours import Colour
-from agent.core.errors import StepFailed
+from agent.core.errors import StepFailed, Unavailable
 from agent.core.model import Deployment, Fault, State
 from agent.system import memory
 from agent.system.units import Verb
@@ -156,9 +158,9 @@ async def test_a_service_that_is_ill_is_started_again_in_the_colour_that_serves(
         assert shop.colours() == {"blue": deployment.release}
 
 
-@pytest.mark.parametrize("stays", [True, False])
-async def test_who_was_connected_to_nginx_at_the_swap_may_still_come(tmp_path: Path, *, stays: bool) -> None:
-    """nginx's old workers know only the old one: an upload reaches it when it is whole, say."""
+@asynccontextmanager
+async def guested(tmp_path: Path, *, drain: float) -> AsyncIterator[tuple[TwinShop, asyncio.StreamWriter]]:
+    """Somebody is connected to nginx, until he closes that."""
 
     async def guest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -167,10 +169,21 @@ async def test_who_was_connected_to_nginx_at_the_swap_may_still_come(tmp_path: P
 
     server = await asyncio.start_server(guest, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    rules = SETTINGS["blue_green"] | {"url": f"http://127.0.0.1:{port}/", "drain": 60}
+    rules = SETTINGS["blue_green"] | {"url": f"http://127.0.0.1:{port}/", "drain": drain}
     async with server, twin_workshop(tmp_path, blue_green=rules) as shop:
-        await shop.deploy()
         _, user = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            yield shop, user
+        finally:
+            user.close()
+            await user.wait_closed()
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_who_was_connected_to_nginx_at_the_swap_may_still_come(tmp_path: Path, *, stays: bool) -> None:
+    """nginx's old workers know only the old one: an upload reaches it when it is whole, say."""
+    async with guested(tmp_path, drain=60) as (shop, user):
+        await shop.deploy()
         shop.wire.forget()
         await shop.push()
         began = []
@@ -186,7 +199,88 @@ async def test_who_was_connected_to_nginx_at_the_swap_may_still_come(tmp_path: P
         took = shop.clock.monotonic() - began[0]
         assert took >= 60 if stays else took < 30, took
         assert list(shop.colours()) == ["green"]
+
+
+async def test_a_way_back_does_not_wait_for_what_users_have_begun(tmp_path: Path) -> None:
+    """A WebSocket never ends by itself, and what was deployed is bad although it has proven itself. The old version is
+    still there: it takes its users back at once, and who is connected to it stays so."""
+    async with guested(tmp_path, drain=120) as (shop, user):
+        first = await shop.deploy()
+        shop.wire.forget()
+        await shop.push()
+        asked: list[float] = []
+
+        async def ask_to_go_back() -> None:
+            await shop.go_back()
+            asked.append(shop.clock.monotonic())
+
+        async def served_again() -> None:
+            asked.append(shop.clock.monotonic())
+            user.close()
+            await user.wait_closed()
+
+        shop.wire.when("ended/rollbacks.waits/40", ask_to_go_back)  # it has waited for some seconds
+        shop.wire.when("rolling_back/journal.advance/1", served_again)
+        assert await shop.work()
+        assert asked[1] - asked[0] < 60, asked
+        assert shop.twins.acts[-3:] == ["swap green", "swap blue", "stop green"], shop.twins.acts
+        assert await shop.live() == first.release
+        await at_rest(shop)
+
+
+async def test_a_journal_that_cannot_be_read_ends_no_drain(tmp_path: Path) -> None:
+    async with guested(tmp_path, drain=60) as (shop, _):
+        await shop.deploy()
+        shop.wire.forget()
+        await shop.push()
+        shop.wire.raises(
+            "ended/rollbacks.waits/1", "before", lambda: Unavailable("store-unavailable", "full"), 8
+        )
+        began = shop.clock.monotonic()
+        assert await shop.work()
+        assert len(shop.wire.done) == 8
+        assert shop.clock.monotonic() - began >= 60
+        await at_rest(shop)
+
+
+async def test_a_way_further_back_takes_the_place_of_what_would_have_ended(tmp_path: Path) -> None:
+    """What that took of the memory is free then."""
+    async with guested(tmp_path, drain=60) as (shop, user):
+        first = await shop.deploy()
         user.close()
+        second = await shop.deploy()
+        shop.wire.forget()
+        await shop.push()
+        backs: list[Deployment] = []
+
+        async def drained() -> None:
+            shop.twins.used = 1 << 50
+            backs.append(await shop.go_back(to=first.release))
+
+        shop.wire.when("ended/runtime.retire/1", drained)
+        assert await shop.work()
+        assert told(await shop.again(backs[0])) == (State.SUCCEEDED, "", None)
+        way = ["stop green", f"start green {first.release}", "swap green", "stop blue"]
+        assert shop.twins.acts[-4:] == way
+        assert second.release not in shop.colours().values()
+        await at_rest(shop)
+
+
+async def test_a_way_back_that_cannot_be_gone_leaves_nobody_running_twice(tmp_path: Path) -> None:
+    async with guested(tmp_path, drain=60) as (shop, _):
+        await shop.deploy()
+        shop.wire.forget()
+        await shop.push()
+        backs: list[Deployment] = []
+
+        async def drained() -> None:
+            backs.append(await shop.go_back(to="9-abcdef0"))
+
+        shop.wire.when("ended/runtime.retire/1", drained)
+        assert await shop.work()
+        assert told(await shop.again(backs[0])) == (State.FAILED, "no-release", Fault.WORLD)
+        assert list(shop.colours()) == ["green"]
+        await at_rest(shop)
 
 
 async def test_a_reboot_starts_what_served_and_nothing_else(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ ELSEWHERE = {
     "services.resume": "people ask it; see tests/crash",
     "rollbacks.request": "people ask it; see tests/crash",
     "rollbacks.leave": "the healer asks for it; see test_probation",
+    "rollbacks.waits": "only where versions run side by side; see test_side_by_side",
 }
 
 

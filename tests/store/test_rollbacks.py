@@ -206,11 +206,16 @@ async def test_an_automatic_rollback_waits_while_held_and_a_persons_does_not(
 ) -> None:
     await deployed(store, REVISION, b"one")
     await deployed(store, OTHER, b"two")
+    assert not await rollbacks.waits(SERVICE)
     automatic = (await fault_in(store, OTHER, b"red")).deployments[0].id
+    assert await rollbacks.waits(SERVICE)
     await store.services.hold(SERVICE, actor="me")
+    assert not await rollbacks.waits(SERVICE)
     assert await store.journal.claim(SERVICE, HASH) is None
     by_hand = await ask(rollbacks)
+    assert await rollbacks.waits(SERVICE)
     assert (await store.claim()).id == by_hand.id
+    assert not await rollbacks.waits(SERVICE)
     await store.services.resume(SERVICE, actor="me", config_hash=HASH)
     assert (await store.claim()).id == automatic
 

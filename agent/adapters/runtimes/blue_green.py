@@ -33,6 +33,9 @@ QUIET = 1.0
 """Seconds without a connection after which nobody is taken to be on the way any more."""
 _RELEASES = "releases/"
 
+Wanted = Callable[[], Awaitable[bool]]
+"""Whether what is to end is wanted back."""
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -112,11 +115,12 @@ class BlueGreen:
                 await self._end(colour.other)
             running = seen.running[colour]
             if running is not None and running.release == launch.release:
+                await self._link(colour, launch)  # whoever was about to end is wanted again
                 return running
             if running is not None:
                 await self._runtimes[colour].stop()
             await self._demand_port(colour)
-            await self._write(files.link_atomic, f"{_RELEASES}{launch.release}", self._directory / colour)
+            await self._link(colour, launch)
             return await self._runtimes[colour].start(launch)
 
     async def stop(self) -> None:
@@ -156,7 +160,11 @@ class BlueGreen:
         if need is None:
             used = [await self._memory(colour) for colour in running]
             need = settings.Bytes(max(used))
-        return lacking(need, await in_thread(memory.available))
+        available = await in_thread(memory.available)
+        colour = chosen(launch.release, seen.sides, seen.serving)
+        if available is not None and seen.running[colour] is not None:  # it ends before
+            available += await self._memory(colour)
+        return lacking(need, available)
 
     async def promote(self, launch: Launch) -> str:
         """See `core.ports.Beside`. Raises nginx-refused, nginx-unanswered, swap-not-installed, unit-refused ..."""
@@ -169,7 +177,7 @@ class BlueGreen:
             beside = seen.running[colour.other] is not None
             return await self._swap.to(colour, back=colour.other if beside else None)
 
-    async def retire(self) -> None:
+    async def retire(self, wanted: Wanted) -> bool:
         """See `core.ports.Beside`."""
         async with self._turn:
             if self._embedded is not None:
@@ -179,30 +187,35 @@ class BlueGreen:
             other = seen.sides[keep.other]
             alone = other.named is None and other.running is None
             if seen.current is None:
-                return
+                return True
             if seen.sides[keep].running != seen.current:
                 if alone:
-                    return
+                    return True
                 raise StepFailed(
                     "process-died", f"{seen.current} does not run: nothing can take the other's place"
                 )
             if await self._swap.settled() is not keep:
                 await self._swap.to(keep, back=None)
             if alone:
-                return
+                return True
             await self._unlink(keep.other)
-            if other.running is not None:
-                await self._drain(keep.other)
+            if other.running is not None and not await self._drain(keep.other, wanted):
+                return False
             await self._runtimes[keep.other].stop()
+            return True
 
-    async def _drain(self, colour: Colour) -> None:
-        """Waits until nobody is connected any more, and nobody will be: nginx's old workers go on with their guests."""
+    async def _drain(self, colour: Colour, wanted: Wanted) -> bool:
+        """Waits until nobody is connected any more, and nobody will be: nginx's old workers go on with their guests.
+        False: it is wanted back before."""
         port, began = port_of(colour, self._rules.ports), self._clock.monotonic()
         quiet = began
         while (now := self._clock.monotonic()) - began < self._rules.drain and now - quiet < QUIET:
+            if await wanted():
+                return False
             if await in_thread(connections.to_port, port) or await self._swap.guests():
                 quiet = now
             await self._clock.sleep(DRAIN_LOOK)
+        return True
 
     # --- parts
 
@@ -229,6 +242,12 @@ class BlueGreen:
         """Nothing of this colour runs, nor will at a boot."""
         await self._unlink(colour)
         await self._runtimes[colour].stop()
+
+    async def _link(self, colour: Colour, launch: Launch) -> None:
+        """A boot starts this release in this colour."""
+        named = (await in_thread(self._links))[colour]
+        if named != launch.release:
+            await self._write(files.link_atomic, f"{_RELEASES}{launch.release}", self._directory / colour)
 
     async def _unlink(self, colour: Colour) -> None:
         await self._write(_remove, self._directory / colour)

@@ -1,5 +1,6 @@
 """What runs, and how it is asked how it is. Its rules: `core.ports`."""
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from agent.core.model import Launch, Probed, Running
@@ -49,9 +50,11 @@ class Beside(Protocol):
         When it returns it was seen that they get there. What served before still runs. Where they do not get there they
         are sent back, and it raises nginx-refused or nginx-unanswered: the world's fault."""
 
-    async def retire(self) -> None:
+    async def retire(self, wanted: Callable[[], Awaitable[bool]]) -> bool:
         """What does not serve any more ends: gently, and at the latest when its time is over. What `current` names
-        serves then. Raises process-died if that does not run and something else does, which then goes on."""
+        serves then. Raises process-died if that does not run and something else does, which then goes on.
+
+        `wanted`: whether somebody wants it back by now. It is not ended then, and False is returned."""
 
 
 class Probe(Protocol):
