@@ -46,6 +46,7 @@ def swap(service: str, colour: Colour, ports: upstreams.Ports, place: Path = Pat
         told = True
         _take_up()
     except NotSwappedError:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # systemd waits for it (TimeoutStopSec=)
         _put_back(path, before)
         if told:  # nginx may be slow, and take it up yet
             commands.run("systemctl", "reload", NGINX)
@@ -132,9 +133,8 @@ def _alone() -> Iterator[None]:
 
 
 def _give_up(number: int, frame: FrameType | None) -> None:
-    """As if nginx had refused it. What is done then is not broken off again: systemd waits for it (TimeoutStopSec=)."""
-    del frame
-    signal.signal(number, signal.SIG_IGN)
+    """As if nginx had refused it: what is done then is not broken off again."""
+    del number, frame
     raise NotSwappedError("it took too long: systemd ended it")
 
 

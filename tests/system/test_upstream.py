@@ -28,7 +28,10 @@ SYSTEMCTL = """#!/bin/sh
 echo "$@" >>{here}/asked
 case $1 in
     show) echo MainPID=$(cat {here}/main) ;;
-    reload) [ -e {here}/deaf ] || kill -HUP $(cat {here}/main) ;;
+    reload)
+        [ ! -e {here}/hangs ] || [ "$(grep -c reload {here}/asked)" = 1 ] || {{ touch {here}/again; sleep 2; }}
+        [ -e {here}/deaf ] || kill -HUP $(cat {here}/main)
+        echo done >>{here}/asked ;;
 esac
 """
 MASTER = """
@@ -150,6 +153,21 @@ def test_a_swap_that_systemd_ends_is_taken_back(machine: Machine) -> None:
     assert "<3>refused: it took too long" in said
     assert machine.file.read_text() == BLUE
     assert machine.asked() == []
+
+
+def test_what_takes_a_swap_back_is_not_broken_off(machine: Machine) -> None:
+    """nginx was slow, and so is what tells it of the old file: TimeoutStartSec= is over meanwhile."""
+    machine.file.write_text(BLUE)
+    machine.is_("deaf")
+    machine.is_("hangs")
+    with machine.begin("app-green") as program:
+        wait_for("nginx to be told of the old file", (machine.here / "again").exists)
+        program.terminate()
+        _, said = program.communicate(timeout=60)
+    assert program.returncode == 1
+    assert "<3>refused: nginx goes on with its configuration from before" in said
+    assert machine.asked()[-1] == "done"
+    assert machine.file.read_text() == BLUE
 
 
 def test_one_that_waits_for_another_changes_nothing_when_it_is_ended(machine: Machine) -> None:
