@@ -330,6 +330,43 @@ def test_a_download_and_a_websocket_go_on_until_the_drain_is_over(served: Served
         assert 3 <= written(pi, heard) - swapped <= 15, "four seconds; by itself it takes a minute, or no end"
 
 
+@contextmanager
+def ruled(served: Served, **rules: str) -> Iterator[None]:
+    """Meanwhile `blue_green` says this."""
+    homeport = served.homeport
+    kept = homeport.settings["services"]["app"]["blue_green"]
+    try:
+        homeport.settings["services"]["app"]["blue_green"] = kept | rules
+        homeport.pi.put(CONFIG, yaml.safe_dump(homeport.settings))
+        homeport.pi.run("homeport", "reload")
+        yield
+    finally:
+        homeport.settings["services"]["app"]["blue_green"] = kept
+        homeport.pi.put(CONFIG, yaml.safe_dump(homeport.settings))
+        homeport.pi.run("homeport", "reload")
+
+
+def test_a_way_back_waits_for_no_drain_and_a_websocket_goes_on(served: Served) -> None:
+    """The new version is bad although it has proven itself, and the drain would last ten minutes."""
+    homeport, pi = served.homeport, served.pi
+    with ruled(served, drain="10m"):
+        homeport.deploy("old")
+        pi.put("/opt/talk.py", TALK)
+        pi.run("systemd-run", "--unit=talk-on", "sh", "-c", "exec python3 /opt/talk.py >/run/talk-on")
+        wait_for("the talk", lambda: "101\nold " in pi.run("cat", "/run/talk-on", check=False).stdout)
+        assert homeport.deploy("bad")["state"] == "succeeded"
+        with served.users() as seen:
+            answer = pi.run("homeport", "rollback", "app", "--json")
+            assert homeport.ended(json.loads(answer.stdout)["id"])["state"] == "succeeded"
+            assert (served.ask() or {})["version"] == "old"
+        lines = len(pi.get("/run/talk-on").splitlines())
+        wait_for("it to go on", lambda: len(pi.get("/run/talk-on").splitlines()) > lines)
+        pi.run("systemctl", "stop", "talk-on")
+        served.at_rest("old")
+    assert {line.split()[0] for line in pi.get("/run/talk-on").splitlines()[1:]} == {"old"}
+    assert [item for item in seen if item[0] != 200] == []
+
+
 def written(pi: Pi, path: str) -> float:
     """When a file was last written to, in seconds: by the machine's clock, however late somebody looks."""
     return float(pi.run("stat", "--format=%.9Y", path).stdout)
@@ -517,11 +554,7 @@ def test_files_that_a_service_has_read_are_no_memory_that_a_copy_needs(served: S
 
 def test_where_two_copies_do_not_fit_it_is_restarted_and_that_is_told(served: Served) -> None:
     homeport = served.homeport
-    rules = homeport.settings["services"]["app"]["blue_green"]
-    rules["memory"] = "1T"
-    try:
-        homeport.pi.put(CONFIG, yaml.safe_dump(homeport.settings))
-        homeport.pi.run("homeport", "reload")
+    with ruled(served, memory="1T"):
         colour = served.nginx()
         ended = homeport.deploy("big")
         assert ended["state"] == "succeeded"
@@ -530,10 +563,6 @@ def test_where_two_copies_do_not_fit_it_is_restarted_and_that_is_told(served: Se
         assert "a second copy needs 1T" in detail or "needs 10" in detail, detail
         served.at_rest("big")
         assert served.nginx() == colour
-    finally:
-        del rules["memory"]
-        homeport.pi.put(CONFIG, yaml.safe_dump(homeport.settings))
-        homeport.pi.run("homeport", "reload")
 
 
 def test_the_agents_user_may_start_a_swap_and_nothing_more(served: Served) -> None:
