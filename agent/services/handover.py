@@ -2,7 +2,7 @@
 
 A lane under another configuration starts what it does not find running. So a reload is refused while the service still
 runs as another unit, which the agent may have no right to end, and while the unit that is to take over cannot be
-started: it goes on as it is until a person has done what is missing.
+started, or nginx not led to its new ports: it goes on as it is until a person has done what is missing.
 """
 
 from agent.core.errors import Problem, StepFailed
@@ -15,8 +15,11 @@ from agent.store.services import ServiceRows
 
 
 def moves(before: Service, after: Service) -> bool:
-    """Whether what runs is another unit, or no unit any more. Side by side it is started beside what it was."""
-    return after.blue_green is None and _what(before) != _what(after)
+    """Whether what runs is another unit, or no unit any more, or at another port. Side by side another unit is started
+    beside what it was."""
+    if after.blue_green is None:
+        return _what(before) != _what(after)
+    return before.blue_green is not None and before.blue_green.ports != after.blue_green.ports
 
 
 async def obstacle(site: Site, services: ServiceRows) -> Problem | None:
@@ -27,7 +30,8 @@ async def obstacle(site: Site, services: ServiceRows) -> Problem | None:
     try:
         await demand(site, site.launch(Release(name=live.release, service=site.name, revision=live.revision)))
     except StepFailed as failure:
-        return Problem(f"services.{site.name}.runtime", failure.message, hint=failure.hint)
+        what = "runtime" if site.beside is None else "blue_green"
+        return Problem(f"services.{site.name}.{what}", failure.message, hint=failure.hint)
     return None
 
 

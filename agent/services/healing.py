@@ -21,7 +21,7 @@ from agent.core.ports import Clock
 from agent.core.text import clean
 from agent.services.health import observe
 from agent.services.heartbeat import within
-from agent.services.replace import finish, promote, replace
+from agent.services.replace import demand, finish, promote, replace
 from agent.services.site import Site
 from agent.store.events import EventLog
 from agent.store.rollbacks import Rollbacks
@@ -117,7 +117,13 @@ class Healer:
         release = Release(name=live.release, service=site.name, revision=live.revision)
         seen = await observe(site.runtime, site.probes_at_rest, site.launch(release), self._clock)
         detail = seen.complaint if seen.instance is not None else "the process is not running"
-        if seen.good or await self._goes_back(release, detail):
+        if seen.good:
+            return False
+        if (
+            site.beside is not None and seen.instance is not None
+        ):  # where nginx cannot follow it goes on as it is
+            await demand(site, site.launch(release))
+        if await self._goes_back(release, detail):
             return False
         if not rules.restarts or await site.runtime.recovers():
             return False

@@ -565,6 +565,38 @@ def test_where_two_copies_do_not_fit_it_is_restarted_and_that_is_told(served: Se
         assert served.nginx() == colour
 
 
+def test_other_ports_count_once_nginx_can_be_led_there(served: Served) -> None:
+    """Before `install` a reload is refused; an agent that begins with them ends nobody who serves."""
+    homeport, pi = served.homeport, served.pi
+    app, before = homeport.settings["services"]["app"], pi.get(CONFIG)
+    version, runs = (served.ask() or {})["version"], served.running()
+    other = app | {
+        "blue_green": app["blue_green"] | {"ports": [9201, 9202]},
+        "health": app["health"] | {"probes": [{"kind": "http", "url": "http://127.0.0.1:9201/"}]},
+    }
+    homeport.settings["services"]["app"] = other
+    try:
+        pi.put(CONFIG, yaml.safe_dump(homeport.settings))
+        done = pi.run("homeport", "reload", check=False)
+        assert done.returncode != 0
+        assert "/etc/homeport/upstreams.json has other ports for app" in done.stdout + done.stderr
+        with served.users() as seen:
+            pi.run("systemctl", "restart", "homeport")
+            wait_for("it to be told", lambda: "app cannot be healed" in pi.journal("homeport"))
+        assert [item for item in seen if item[0] != 200] == []
+        assert served.running() == runs
+        pi.run("homeport", "install")
+        wait_for("the new port", lambda: (served.ask() or {}).get("port") in ("9201", "9202"))
+        assert (served.ask() or {})["version"] == version
+    finally:
+        homeport.settings["services"]["app"] = app
+        pi.put(CONFIG, before)
+        pi.run("homeport", "install")
+        pi.run("homeport", "reload")
+    wait_for("the old port", lambda: (served.ask() or {}).get("port") in ("9101", "9102"))
+    served.at_rest(version)
+
+
 def test_the_agents_user_may_start_a_swap_and_nothing_more(served: Served) -> None:
     def may(*words: str) -> bool:
         command = ("systemctl", "--no-ask-password", *words)

@@ -2,13 +2,16 @@
 
 import asyncio
 import dataclasses
+from pathlib import Path
 
 import pytest
 
+from agent.core import upstreams
 from agent.core.errors import StepFailed, Unavailable
 from agent.core.model import State
 from agent.services.healing import Healer
 from agent.services.monitor import Monitor
+from tests.services.twins import PORTS, twin_workshop
 from tests.services.workshop import SERVICE, Workshop
 
 
@@ -226,6 +229,22 @@ async def test_a_service_that_nobody_can_look_at_is_left_alone(
     monkeypatch.setattr(ward.shop.runtime, "recovers", refuse)
     await ward.healer.heal()
     assert len(ward.starts) == 1
+
+
+async def test_what_serves_beside_an_nginx_that_cannot_follow_is_not_ended(tmp_path: Path) -> None:
+    """The configuration has other ports than root's table: asked there nobody answers, and users are served."""
+    async with twin_workshop(tmp_path) as shop:
+        deployment = await shop.deploy()
+        table, acts = tmp_path / "upstreams.json", list(shop.twins.acts)
+        ward = Ward(shop)
+        shop.twins.moods[str(deployment.release)] = "sick"
+        table.write_text(upstreams.table_of({SERVICE: (9201, 9202)}))
+        await ward.rounds(5)
+        assert shop.twins.acts == acts
+        assert await shop.services.hold_of(SERVICE) is None
+        table.write_text(upstreams.table_of({SERVICE: PORTS}))
+        await ward.rounds(1)
+        assert shop.twins.acts == [*acts, "stop blue", f"start blue {deployment.release}"]
 
 
 async def test_a_service_that_runs_as_what_it_was_before_is_neither_started_nor_held(ward: Ward) -> None:
