@@ -119,9 +119,8 @@ class Healer:
         detail = seen.complaint if seen.instance is not None else "the process is not running"
         if seen.good:
             return False
-        if (
-            site.beside is not None and seen.instance is not None
-        ):  # where nginx cannot follow it goes on as it is
+        # what runs goes on as it is where nginx could not follow to another port
+        if site.beside is not None and seen.instance is not None:
             await demand(site, site.launch(release))
         if await self._goes_back(release, detail):
             return False
